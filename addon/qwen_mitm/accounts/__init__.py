@@ -1,0 +1,1 @@
+"""Accounts: what they are, which one is next, and the file that holds them."""

@@ -1,0 +1,1 @@
+"""Responses ⇄ Chat Completions. Pure: no I/O, no clock, no randomness."""
