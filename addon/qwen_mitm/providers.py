@@ -1,0 +1,124 @@
+"""What each host needs: one profile per family, chosen by the base URL (qwen.md §2.5-§2.9)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+type ThinkingStyle = Literal[
+    "enable_thinking", "reasoning_effort", "chat_template_kwargs", "reasoning", "none"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    name: str
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    thinking: ThinkingStyle = "none"
+    """How thinking is switched: ``enable_thinking`` (with ``thinking_budget``, or with the
+    ``reasoning_effort`` of the models that have one), ``reasoning_effort``,
+    ``chat_template_kwargs``, OpenRouter's ``reasoning`` object, or not at all."""
+    reasoning_fields: tuple[str, ...] = ("reasoning_content",)
+    """Where a thought of the history goes in an assistant message."""
+    preserves_thinking: bool = False
+    """Forgets the thoughts of the history unless it gets ``preserve_thinking``."""
+    forced_choice_while_thinking: bool = True
+    """False: tool_choice ``required`` or a named function is a 400 while the model thinks."""
+    json_arguments: bool = False
+    """Arguments in the history that are no JSON object are a 400, for the rest of the session."""
+    needs_user_message: bool = False
+    """A conversation without a user message is a 400."""
+    cached_system: bool = False
+    """The system message is a list that begins with an empty block to be cached; always there."""
+    flat_user_text: bool = False
+    """User content of several texts and nothing else must be one string."""
+    takes_files: bool = False
+    takes_audio: bool = False
+    takes_verbosity: bool = False
+    stream_only: bool = False
+    """Answers no request that is not streamed."""
+
+
+_DASHSCOPE: Final = Profile(
+    name="dashscope",
+    thinking="enable_thinking",
+    preserves_thinking=True,
+    forced_choice_while_thinking=False,
+    json_arguments=True,
+    needs_user_message=True,
+    takes_audio=True,
+)
+_PORTAL: Final = replace(
+    _DASHSCOPE, name="portal", cached_system=True, flat_user_text=True, takes_audio=False
+)
+_VLLM: Final = Profile(
+    name="vllm",
+    thinking="chat_template_kwargs",
+    # vLLM renamed the field in 0.12 and reads the new name only; SGLang and older vLLM the old one.
+    reasoning_fields=("reasoning_content", "reasoning"),
+    takes_audio=True,
+)
+GENERIC: Final = Profile(name="generic", thinking="reasoning_effort")
+
+PROFILES: Final = {
+    profile.name: profile
+    for profile in (
+        _PORTAL,
+        _DASHSCOPE,
+        replace(_DASHSCOPE, name="coding-plan", takes_audio=False),
+        replace(_DASHSCOPE, name="token-plan", takes_audio=False),
+        Profile(
+            name="openrouter",
+            thinking="reasoning",
+            reasoning_fields=("reasoning",),
+            takes_files=True,
+            takes_audio=True,
+            takes_verbosity=True,
+        ),
+        Profile(name="modelscope", thinking="enable_thinking"),
+        _VLLM,
+        replace(_VLLM, name="sglang"),
+        Profile(name="ollama", thinking="reasoning_effort", reasoning_fields=("reasoning",)),
+        Profile(name="llama.cpp", thinking="chat_template_kwargs"),
+        GENERIC,
+    )
+}
+"""By name; ``provider`` of an account is one of these."""
+
+# The first match counts: Coding Plan and Token Plan live under the domains of DashScope.
+_HOSTS: Final = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"portal\.qwen\.ai", "portal"),
+        (r"coding(-intl)?\.dashscope\.aliyuncs\.com", "coding-plan"),
+        (r"token-plan\..+\.maas\.aliyuncs\.com", "token-plan"),
+        (r"([a-z0-9-]+\.)*dashscope(-[a-z0-9]+)*\.aliyuncs\.com", "dashscope"),
+        (r".+\.maas\.aliyuncs\.com", "dashscope"),
+        (r"(.+\.)?(alibaba-inc|aliyun-inc|alicloudapi)\.com", "dashscope"),
+        (r"(.+\.)?openrouter\.ai", "openrouter"),
+        (r"api-inference\.modelscope\.(cn|ai)", "modelscope"),
+    )
+)
+# Where these servers listen unless told otherwise.
+_PORTS: Final = {11434: "ollama", 30000: "sglang", 8000: "vllm"}
+
+
+def profile_for(base_url: str, provider: str | None = None) -> Profile:
+    """The named provider, else what the host is known for, else ``generic``.
+
+    An unknown provider is a ``ValueError`` that names the known ones.
+    """
+    if provider is not None:
+        try:
+            return PROFILES[provider]
+        except KeyError:
+            known = ", ".join(PROFILES)
+            message = f"unknown provider {provider!r}; the known ones are {known}"
+            raise ValueError(message) from None
+    url = urlsplit(base_url if "://" in base_url else f"https://{base_url}")
+    for pattern, name in _HOSTS:
+        if pattern.fullmatch(url.hostname or ""):
+            return PROFILES[name]
+    return PROFILES[_PORTS.get(url.port or 0, "generic")]

@@ -1,0 +1,207 @@
+"""A Responses request to a Chat request: what becomes of each field (responses-to-chat §3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic_core import to_json
+
+from qwen_mitm.errors import InvalidRequest
+from qwen_mitm.providers import GENERIC, Profile
+from qwen_mitm.translate.chat_body import host_losses
+from qwen_mitm.translate.history import Conversation, HistoryContext, Unseal, add_items
+from qwen_mitm.translate.report import Report
+from qwen_mitm.translate.tools import ToolTable, chosen_tool, offered_tools
+from qwen_mitm.wire.chat_request import ChatRequest, ChatText, ChatToolChoice
+from qwen_mitm.wire.request_tools import Echoed
+from qwen_mitm.wire.response_object import JsonObject, ResponseEcho
+from qwen_mitm.wire.responses import JsonSchemaFormat, ResponsesRequest
+
+_LOGPROBS = "message.output_text.logprobs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    chat: ChatRequest
+    tools: ToolTable
+    echo: ResponseEcho
+    report: Report
+    estimated_input_tokens: int
+
+
+def translate(
+    request: ResponsesRequest,
+    *,
+    profile: Profile = GENERIC,
+    default_model: str | None = None,
+    unseal: Unseal | None = None,
+) -> Translation:
+    """What goes upstream, and what the answer needs to know of the request.
+
+    ``profile`` is the one of the account that is tried first: it decides about files, and about
+    warnings. What the caller would get something else for is an ``InvalidRequest``.
+    """
+    _refuse_state(request)
+    model = request.model or default_model
+    if model is None:
+        raise InvalidRequest(
+            "Missing required parameter: 'model'. Name the model, for example qwen3-coder-plus.",
+            param="model",
+        )
+    report = Report()
+    tools = offered_tools(request.tools or (), report)
+    choice = chosen_tool(request.tool_choice, tools, report)
+    conversation = _conversation(
+        request, HistoryContext(tools=tools, profile=profile, report=report, unseal=unseal)
+    )
+    chat = _chat(request, model, conversation, tools, choice)
+    for code, what in host_losses(chat, profile):
+        report.add(code, what)
+    return Translation(
+        chat=chat,
+        tools=tools,
+        echo=_echo(request, model),
+        report=report,
+        estimated_input_tokens=_estimated_tokens(chat),
+    )
+
+
+def _chat(
+    request: ResponsesRequest,
+    model: str,
+    conversation: Conversation,
+    tools: ToolTable,
+    choice: ChatToolChoice | None,
+) -> ChatRequest:
+    messages = conversation.finish()
+    if not conversation.system and not messages:
+        raise InvalidRequest(
+            "Missing required parameter: 'input'. Send a text or a list of messages.",
+            param="input",
+        )
+    logprobs = _LOGPROBS in (request.include or ())
+    return ChatRequest(
+        model=model,
+        system="\n\n".join(conversation.system) or None,
+        messages=messages,
+        tools=tools.definitions,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls if tools.definitions else None,
+        max_tokens=request.max_output_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logprobs=logprobs,
+        top_logprobs=request.top_logprobs if logprobs else None,
+        response_format=_response_format(request),
+        effort=request.reasoning.effort if request.reasoning else None,
+        verbosity=request.text.verbosity if request.text else None,
+    )
+
+
+def _refuse_state(request: ResponsesRequest) -> None:
+    """What needs a store of responses, a queue or OpenAI's templates; nothing is stored yet."""
+    if request.previous_response_id is not None and request.conversation is not None:
+        raise InvalidRequest(
+            "'previous_response_id' and 'conversation' cannot be used together. Send one of them.",
+            param="conversation",
+        )
+    if request.previous_response_id is not None:
+        raise InvalidRequest(
+            f"Previous response with id '{request.previous_response_id[:64]}' not found: no "
+            "responses are stored here. Send the whole conversation in 'input'.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    if request.conversation is not None:
+        raise InvalidRequest(
+            "'conversation' is not supported. Send the whole conversation in 'input'.",
+            param="conversation",
+        )
+    if request.background:
+        raise InvalidRequest(
+            "'background' is not supported. Leave it out, and use 'stream' for long answers.",
+            param="background",
+        )
+    if request.prompt is not None:
+        raise InvalidRequest(
+            "Prompt templates are stored at OpenAI and cannot be used here. Send the text of "
+            "'prompt' in 'instructions' and 'input'.",
+            param="prompt",
+        )
+
+
+def _conversation(request: ResponsesRequest, context: HistoryContext) -> Conversation:
+    conversation = Conversation()
+    if request.instructions:
+        conversation.system.append(request.instructions)
+    if isinstance(request.input, str):
+        conversation.add_user((ChatText(request.input),))
+    elif request.input is not None:
+        add_items(conversation, request.input, context)
+    return conversation
+
+
+def _response_format(request: ResponsesRequest) -> JsonObject | None:
+    wanted = request.text.format if request.text else None
+    if wanted is None or wanted.type == "text":
+        return None
+    if not isinstance(wanted, JsonSchemaFormat):
+        return {"type": wanted.type}
+    schema: JsonObject = {"name": wanted.name, "schema": wanted.schema_}
+    if wanted.description is not None:
+        schema["description"] = wanted.description
+    if wanted.strict is not None:
+        schema["strict"] = wanted.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _echo(request: ResponsesRequest, model: str) -> ResponseEcho:
+    reasoning = request.reasoning
+    text: JsonObject = request.text.echo() if request.text else {}
+    choice = request.tool_choice
+    return ResponseEcho(
+        model=model,
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
+        metadata=request.metadata or {},
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        prompt_cache_key=request.prompt_cache_key,
+        reasoning={
+            "effort": reasoning.effort if reasoning else None,
+            "summary": (reasoning.summary or reasoning.generate_summary) if reasoning else None,
+        },
+        safety_identifier=request.safety_identifier,
+        service_tier=request.service_tier,
+        store=request.store is not False,
+        temperature=_or_one(request.temperature),
+        text={**text, "format": text.get("format") or {"type": "text"}},
+        tool_choice=choice.echo() if isinstance(choice, Echoed) else choice or "auto",
+        tools=[tool.echo() for tool in request.tools or ()],
+        top_logprobs=request.top_logprobs or 0,
+        top_p=_or_one(request.top_p),
+        truncation=request.truncation or "disabled",
+        presence_penalty=request.presence_penalty or 0,
+        frequency_penalty=request.frequency_penalty or 0,
+        user=request.user,
+    )
+
+
+def _or_one(value: float | None) -> float:
+    return 1.0 if value is None else value
+
+
+def _estimated_tokens(chat: ChatRequest) -> int:
+    """A quarter of the UTF-8 bytes, which fits English, code and Chinese well enough."""
+    size = sum(_utf8_size(text) for text in chat.texts())
+    return (size + sum(len(to_json(tool.parameters)) for tool in chat.tools)) // 4 + 1
+
+
+def _utf8_size(text: str) -> int:
+    """Exact for ASCII; else by the first thousand characters, as encoding them all takes time."""
+    if text.isascii():
+        return len(text)
+    sample = text[:1000]
+    return len(text) * len(sample.encode()) // len(sample)
