@@ -1,0 +1,113 @@
+"""Who may ask, what is asked, and which answer it gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from . import refusals
+from .behaviours import PREFIX, UnknownBehaviour, cook
+from .control import Control
+from .exchange import Exchange
+from .journal import Journal, ReceivedRequest
+from .paths import CHAT, MODELS, endpoint, is_control
+from .recipe import refused
+from .refusals import Refusal
+from .rules import check
+from .script import Script
+from .steps import Performance, Send, play
+
+MODEL_NAMES = (
+    "coder-model",
+    "vision-model",
+    "qwen3-coder-plus",
+    "qwen3-coder-flash",
+    "qwen3.7-plus",
+    "qwen3.8-max",
+    "qwen3-235b-a22b-thinking",
+)
+
+
+@dataclass(slots=True)
+class State:
+    """What can be changed from outside. No ``accounts``: any bearer that is not empty will do."""
+
+    journal: Journal = field(default_factory=Journal)
+    script: Script = field(default_factory=Script)
+    accounts: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        self.journal.reset()
+        self.script.clear()
+
+
+class Portal:
+    """The application behind both rims."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._control = Control(state.journal, state.script, state.accounts, state.reset)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if is_control(request.path):
+            performance = await self._control.answer(request)
+        else:
+            performance = self._answer(request)
+        await play(performance, exchange, self._state.journal)
+
+    def _answer(self, request: ReceivedRequest) -> Performance:
+        where = endpoint(request.path)
+        if where is None or request.method != ("POST" if where == CHAT else "GET"):
+            return refused(refusals.named("404-empty", ""), {})
+        bearer = bearer_of(request)
+        if refusal := self._stranger(request, bearer):
+            return refused(refusal, {})
+        return _models() if where == MODELS else self._chat(request, bearer)
+
+    def _stranger(self, request: ReceivedRequest, bearer: str) -> Refusal | None:
+        if not bearer:
+            return refusals.no_bearer()
+        accounts = self._state.accounts
+        request.account = accounts.get(bearer)
+        return refusals.unknown_bearer() if accounts and bearer not in accounts else None
+
+    def _chat(self, request: ReceivedRequest, bearer: str) -> Performance:
+        try:
+            body = request.json
+        except ValueError:
+            return refused(refusals.refusal(400, "Invalid JSON in the request body."), {})
+        if refusal := check(body, self._state.limits):
+            return refused(refusal, body)
+        line = self._state.script.next(bearer)
+        if line is not None and (performance := line.performance()):
+            return performance
+        wanted = line.behaviour if line is not None else asked_for(body["model"])
+        try:
+            return cook(body, wanted).performance()
+        except UnknownBehaviour as error:
+            refusal = refusals.refusal(404, str(error), code="model_not_found")
+            return refused(refusal, body)
+
+
+def bearer_of(request: ReceivedRequest) -> str:
+    scheme, _, bearer = (request.header("authorization") or "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else ""
+
+
+def asked_for(model: str) -> str:
+    """The behaviours in a model name; a prefix as in ``qwen/sim-…`` does not matter."""
+    name = model.rpartition("/")[2] if "/sim-" in model else model
+    return name.removeprefix(PREFIX) if name.startswith(PREFIX) else ""
+
+
+def _models() -> Performance:
+    models: list[Mapping[str, object]] = [
+        {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "qwen"}
+        for name in MODEL_NAMES
+    ]
+    data = json.dumps({"object": "list", "data": models}).encode()
+    headers = [("content-type", "application/json")]
+    return Performance(200, headers, [Send(data)], content_length=len(data))
