@@ -1,0 +1,381 @@
+"""The upstream's answer becomes the events of a response (responses-to-chat §8-§10).
+
+``Assembler`` is the only producer of events, and the object of a non-streamed answer is what those
+events add up to. Whatever the upstream does, a response ends with exactly one of
+``response.completed``, ``response.incomplete`` and ``response.failed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from qwen_mitm.translate.call_fragments import CallFragments
+from qwen_mitm.translate.cumulative import CumulativeDeltas
+from qwen_mitm.translate.events import EventWriter, encode_json
+from qwen_mitm.translate.items import (
+    FunctionCall,
+    ItemStatus,
+    Message,
+    OutputItem,
+    Reasoning,
+    open_call,
+)
+from qwen_mitm.translate.outcome import counted_usage, error_object, estimated_usage
+from qwen_mitm.translate.parts import OUTPUT_TEXT, REFUSAL, PartKind, TextPart
+from qwen_mitm.translate.tools import ToolTable
+from qwen_mitm.wire.chat import (
+    AnswerPart,
+    ChatChunk,
+    Choice,
+    EndOfAnswer,
+    Failure,
+    ToolCallDelta,
+    Usage,
+)
+from qwen_mitm.wire.response_object import JsonObject, ResponseEcho, ResponseStatus, Snapshot
+from qwen_mitm.wire.sse import DONE
+
+_TOO_LONG: Final = frozenset({"length", "max_tokens"})
+_FILTERED: Final = frozenset({"content_filter"})
+_BROKEN: Final = frozenset({"error", "error_finish", "insufficient_system_resource"})
+_CALLS: Final = frozenset({"tool_calls", "function_call"})
+_NOT_THE_MODELS_WISH: Final = _TOO_LONG | _FILTERED | _BROKEN
+
+# A text of this length that comes whole a second time is a replay (qwen.md §2.10, quirk 1).
+_REPLAY: Final = 64
+# A text of this length that the next delta starts with is no chance.
+_TELLING: Final = 16
+
+_CUT_OFF: Final = Failure("The upstream ended the stream before the answer was finished.")
+_NO_ANSWER: Final = Failure("The upstream ended the stream without an answer.")
+_ENDED_WITH_AN_ERROR: Final = Failure("The upstream ended its answer with an error.")
+_NAMELESS: Final = Failure("The model called a tool, but the upstream did not say which one.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerContext:
+    """What the answer depends on besides the upstream."""
+
+    echo: ResponseEcho
+    tools: ToolTable
+    reasoning: Literal["summary", "content"]
+    new_id: Callable[[str], str]
+    """A new id for a prefix (``resp``, ``msg``, ``fc``, ``rs``, ``call``), as ``msg_…``."""
+    clock: Callable[[], float]
+    estimated_input_tokens: int
+    seal: Callable[[str], str] | None = None
+    """Makes ``encrypted_content`` of a thought."""
+
+
+class Assembler:
+    """One response. Every method returns the frames of the events that it caused, in one piece."""
+
+    def __init__(self, context: AnswerContext) -> None:
+        self.finished = False
+        """The terminal event was produced; nothing follows."""
+        self.error: Failure | None = None
+        """Why the response failed."""
+        self.usage_is_estimated = False
+        self._context = context
+        self._events = EventWriter()
+        self._id = context.new_id("resp")
+        self._created_at = int(context.clock())
+        self._completed_at: int | None = None
+        self._status: ResponseStatus = "in_progress"
+        self._started = False
+        self._constant = context.echo.constant_part()
+        self._encoded_constant = encode_json(self._constant)[1:]
+
+        self._items: list[OutputItem] = []
+        self._message: Message | None = None
+        self._thought: Reasoning | None = None
+        """At most one of the two is open; calls stay open until the end."""
+        self._calls = CallFragments()
+        self._call_ids: set[str] = set()
+        self._text_deltas = _text_deltas()
+        self._thought_deltas = _text_deltas()
+
+        self._answered = False
+        """The upstream sent a choice."""
+        self._finish_reason: str | None = None
+        self._incomplete_reason: str | None = None
+        self._counted: Usage | None = None
+        self._usage: JsonObject | None = None
+        self._service_tier = context.echo.service_tier
+
+    def start(self) -> bytes:
+        """``response.created`` and ``response.in_progress``; b"" when already started."""
+        self._start()
+        return self._events.take()
+
+    def feed(self, parts: Iterable[AnswerPart]) -> bytes:
+        """The events of these parts; starts by itself, and b"" after the end."""
+        self._start()
+        for part in parts:
+            if self.finished:
+                break
+            match part:
+                case ChatChunk():
+                    self._take(part)
+                case EndOfAnswer():
+                    self._finish()
+                case Failure():
+                    self._fail(part)
+        return self._flush()
+
+    def end(self, reason: Failure | None = None) -> bytes:
+        """The upstream's stream is over; ``reason`` says why, if it broke.
+
+        An answer whose ``finish_reason`` has come is complete however the stream ends.
+        """
+        if self.finished:
+            return b""
+        self._start()
+        if self._finish_reason is not None:
+            self._finish()
+        else:
+            self._fail(reason or (_CUT_OFF if self._answered else _NO_ANSWER))
+        return self._flush()
+
+    def fail(self, failure: Failure) -> bytes:
+        """``response.failed``; b"" when already finished."""
+        if self.finished:
+            return b""
+        self._start()
+        self._fail(failure)
+        return self._flush()
+
+    def response(self) -> JsonObject:
+        """The Response object so far: when finished, the answer to a request without a stream."""
+        return {**self._snapshot().variable_part(), **self._constant}
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self._write_snapshot("response.created")
+            self._write_snapshot("response.in_progress")
+
+    def _flush(self) -> bytes:
+        # Nothing is written after the terminal event, so the marker goes out with it, once.
+        frames = self._events.take()
+        return frames + DONE if frames and self.finished else frames
+
+    def _take(self, chunk: ChatChunk) -> None:
+        choice = chunk.choice
+        finished_before = self._finish_reason is not None
+        if choice is not None:
+            self._answered = True
+            self._take_choice(choice)
+        if chunk.service_tier is not None:
+            self._service_tier = chunk.service_tier
+        if chunk.usage is not None:
+            # Running totals: the last one counts (§7.2).
+            self._counted = chunk.usage
+            # Some hosts send no [DONE] and leave the connection open after this chunk.
+            if finished_before and not self.finished and _says_nothing(choice):
+                self._finish()
+
+    def _take_choice(self, choice: Choice) -> None:
+        delta = choice.delta
+        reason = choice.finish_reason
+        if reason == "error_finish":
+            # Model Studio puts the words of the error where the answer was (qwen.md §2.7).
+            self._fail(Failure(delta.content) if delta.content else _ENDED_WITH_AN_ERROR)
+            return
+        if thought := delta.reasoning:
+            self._think(thought)
+        if delta.content:
+            self._say(delta.content, choice)
+        if delta.refusal:
+            self._part(REFUSAL).append(delta.refusal)
+        for fragment in delta.tool_calls:
+            self._call(fragment)
+        if reason is None:
+            return
+        if self._finish_reason not in _NOT_THE_MODELS_WISH:
+            self._finish_reason = reason
+        if reason in _BROKEN:
+            self._fail(_ENDED_WITH_AN_ERROR)
+
+    def _think(self, thought: str) -> None:
+        if not self._thought_deltas.settled:
+            thought = self._thought_deltas.new_text(thought)
+        if not thought:
+            return
+        if self._thought is None:
+            self._close_text()
+            context = self._context
+            self._thought = Reasoning(
+                self._events,
+                context.new_id("rs"),
+                len(self._items),
+                context.reasoning,
+                context.seal,
+            )
+            self._items.append(self._thought)
+        self._thought.part.append(thought)
+
+    def _say(self, text: str, choice: Choice) -> None:
+        if choice.logprobs is not None and choice.logprobs.content:
+            self._part(OUTPUT_TEXT).append_scored(text, choice.logprobs.content)
+            return
+        if choice.finish_reason is not None and self._repeats_all(text):
+            return
+        if not self._text_deltas.settled:
+            text = self._text_deltas.new_text(text)
+        if text:
+            self._part(OUTPUT_TEXT).append(text)
+
+    def _repeats_all(self, text: str) -> bool:
+        """Some hosts put the whole text into the last chunk once more (qwen.md §2.10, quirk 1)."""
+        if self._message is None or len(text) < _REPLAY:
+            return False
+        return self._message.characters == len(text) and self._part(OUTPUT_TEXT).text == text
+
+    def _part(self, kind: PartKind) -> TextPart:
+        if self._message is None:
+            self._close_text()
+            self._message = Message(self._events, self._context.new_id("msg"), len(self._items))
+            self._items.append(self._message)
+        return self._message.part(kind)
+
+    def _call(self, fragment: ToolCallDelta) -> None:
+        call = self._calls.call_for(fragment)
+        arguments = call.take(fragment)
+        if call.item is None:
+            # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
+            if call.name is None or not self._context.tools.permits(call.name):
+                return
+            self._close_text()
+            call.item = self._open_call(call.name, call.upstream_id)
+            arguments = call.arguments
+        if arguments:
+            # Text between the fragments of calls is an item of its own (§8).
+            self._close_text()
+            call.item.append(arguments)
+
+    def _open_call(self, name: str, upstream_id: str | None) -> FunctionCall:
+        new_id = self._context.new_id
+        call_id = upstream_id
+        if call_id is None or call_id in self._call_ids:
+            call_id = new_id("call")
+        self._call_ids.add(call_id)
+        route = self._context.tools.route(name)
+        item = open_call(self._events, new_id("fc"), len(self._items), call_id, route)
+        self._items.append(item)
+        return item
+
+    def _close_text(self) -> None:
+        if self._message is None and self._thought is None:
+            return
+        self._release()
+        for item in (self._thought, self._message):
+            if item is not None:
+                item.close("completed")
+        self._thought = self._message = None
+
+    def _release(self) -> None:
+        """Writes what was held back as a possible running total: no text follows it."""
+        if self._thought is not None and (rest := self._thought_deltas.rest()):
+            self._thought.part.append(rest)
+        if self._message is not None and (rest := self._text_deltas.rest()):
+            self._message.part(OUTPUT_TEXT).append(rest)
+
+    def _release_calls(self) -> None:
+        for call in self._calls:
+            if call.item is not None and (rest := call.rest()):
+                call.item.append(rest)
+
+    def _finish(self) -> None:
+        self._release()
+        self._release_calls()
+        self._incomplete_reason = self._why_incomplete()
+        if not self._answered:
+            self._fail(_NO_ANSWER)
+        elif self._incomplete_reason is not None:
+            self._close_items()
+            self._end_with("incomplete")
+        elif any(call.is_nameless for call in self._calls):
+            # Nobody could run it, and without it "completed" would be untrue. The items stay open:
+            # Codex runs every call that is done, and runs it again when it repeats the request.
+            self._fail(_NAMELESS)
+        else:
+            self._close_items()
+            self._completed_at = int(self._context.clock())
+            self._end_with("completed")
+
+    def _why_incomplete(self) -> str | None:
+        reason = self._finish_reason
+        if reason in _FILTERED:
+            return "content_filter"
+        # Some hosts say "stop" when the limit cut a call (qwen.md §2.10, quirk 8).
+        cut = reason not in _CALLS and any(call.is_cut_short for call in self._calls)
+        return "max_output_tokens" if cut or reason in _TOO_LONG else None
+
+    def _close_items(self) -> None:
+        """The last open item is the one that was cut (§10), and calls that break off anyway."""
+        open_items = [item for item in self._items if item.is_open]
+        cut: set[OutputItem] = set()
+        if self._incomplete_reason is not None:
+            cut = {call.item for call in self._calls if call.item and call.is_cut_short}
+            cut |= set(open_items[-1:])
+        for item in open_items:
+            item.close("incomplete" if item in cut else "completed")
+
+    def _fail(self, failure: Failure) -> None:
+        self._release()
+        self._release_calls()
+        self.error = failure
+        self._incomplete_reason = None
+        self._end_with("failed")
+
+    def _end_with(self, status: ResponseStatus) -> None:
+        self._status = status
+        if self._counted is None:
+            self.usage_is_estimated = True
+            self._usage = estimated_usage(
+                self._context.estimated_input_tokens,
+                written=sum(item.characters for item in self._items),
+                thought=sum(it.characters for it in self._items if isinstance(it, Reasoning)),
+            )
+        else:
+            self._usage = counted_usage(self._counted)
+        self.finished = True
+        self._write_snapshot(f"response.{status}")
+
+    def _write_snapshot(self, type: str) -> None:  # noqa: A002 - the event's own name
+        variable = encode_json(self._snapshot().variable_part())[:-1]
+        self._events.write_encoded(type, f'"response":{variable},{self._encoded_constant}')
+
+    def _snapshot(self) -> Snapshot:
+        reason = self._incomplete_reason
+        default_tier = "default" if self.finished else "auto"
+        # What a failure left open was cut, and nothing of it was reported as done.
+        still_open: ItemStatus = "incomplete" if self._status == "failed" else "in_progress"
+        return Snapshot(
+            id=self._id,
+            created_at=self._created_at,
+            completed_at=self._completed_at,
+            status=self._status,
+            service_tier=self._service_tier or default_tier,
+            error=None if self.error is None else error_object(self.error),
+            incomplete_details=None if reason is None else {"reason": reason},
+            output=[
+                item.as_json(still_open if item.is_open else item.status) for item in self._items
+            ],
+            usage=self._usage,
+        )
+
+
+def _text_deltas() -> CumulativeDeltas:
+    return CumulativeDeltas(certain=lambda text: len(text) >= _TELLING, repeat_from=_REPLAY)
+
+
+def _says_nothing(choice: Choice | None) -> bool:
+    if choice is None:
+        return True
+    delta = choice.delta
+    said = delta.content or delta.reasoning or delta.refusal or delta.tool_calls
+    return not said and choice.finish_reason is None

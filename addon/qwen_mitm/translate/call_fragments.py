@@ -1,0 +1,213 @@
+"""Which tool call a fragment of the upstream's answer belongs to (responses-to-chat §9)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from qwen_mitm.translate.cumulative import CumulativeDeltas
+from qwen_mitm.translate.items import FunctionCall
+from qwen_mitm.wire.chat import ToolCallDelta
+
+_OUTSIDE_STRINGS: Final = re.compile(r'["{}\[\]]')
+_IN_A_STRING: Final = re.compile(r'["\\]')
+
+
+class JsonProgress:
+    """How far a JSON object or array has come; looks at brackets and strings only."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._opened = False
+        self._in_string = False
+        self._escaped = False
+
+    @property
+    def is_whole(self) -> bool:
+        return self._opened and self._depth <= 0 and not self._in_string
+
+    @property
+    def is_cut_short(self) -> bool:
+        return self._depth > 0 or self._in_string
+
+    def feed(self, text: str) -> None:
+        position = 0
+        if self._escaped and text:
+            self._escaped = False
+            position = 1
+        while True:
+            pattern = _IN_A_STRING if self._in_string else _OUTSIDE_STRINGS
+            match = pattern.search(text, position)
+            if match is None:
+                return
+            position = match.end()
+            position += self._step(match.group())
+            if position > len(text):
+                self._escaped = True
+                return
+
+    def _step(self, mark: str) -> int:
+        """Takes one mark; the number of characters after it that mean nothing."""
+        match mark:
+            case '"':
+                self._in_string = not self._in_string
+            case "\\":
+                return 1
+            case "{" | "[":
+                self._opened = True
+                self._depth += 1
+            case _:
+                self._depth -= 1
+        return 0
+
+
+class Call:
+    """One call of the model, as far as its fragments have told."""
+
+    def __init__(self) -> None:
+        self.upstream_id: str | None = None
+        self.name: str | None = None
+        self.item: FunctionCall | None = None
+        """Its output item, once the name is known."""
+        self._arguments: list[str] = []
+        self._scanned = 0
+        self._progress = JsonProgress()
+        self._deltas = CumulativeDeltas(certain=_no_object_may_follow, repeat_from=2)
+        self._replayed: int | None = None
+        """How much of the finished call has come once more."""
+
+    @property
+    def arguments(self) -> str:
+        if len(self._arguments) > 1:
+            self._scan()
+            self._arguments = ["".join(self._arguments)]
+            self._scanned = 1
+        return self._arguments[0] if self._arguments else ""
+
+    @property
+    def is_whole(self) -> bool:
+        """The arguments are a complete JSON object or array."""
+        return self._scan().is_whole
+
+    @property
+    def is_cut_short(self) -> bool:
+        """The arguments begin a JSON text and break off inside it."""
+        return self._scan().is_cut_short
+
+    @property
+    def is_nameless(self) -> bool:
+        """Something was said of it, and nobody can tell which tool it is for."""
+        return self.name is None and (self.upstream_id is not None or bool(self.arguments.strip()))
+
+    def take(self, fragment: ToolCallDelta) -> str:
+        """Learns what the fragment tells; the arguments that it adds."""
+        # An empty or repeated name never changes the one that is known.
+        self.upstream_id = self.upstream_id or fragment.id
+        self.name = self.name or fragment.name
+        if not fragment.arguments or self._replayed is not None:
+            return ""
+        added = fragment.arguments
+        if not self._deltas.settled:
+            added = self._deltas.new_text(added)
+        if added:
+            self._arguments.append(added)
+        return added
+
+    def rest(self) -> str:
+        """The arguments that were held back, now that no fragment follows."""
+        held = self._deltas.rest()
+        if held:
+            self._arguments.append(held)
+        return held
+
+    def replay(self, arguments: str) -> None:
+        """Leaves out these arguments and all that follow: the finished call came once more."""
+        self._replayed = (self._replayed or 0) + len(arguments)
+
+    def repeats(self, arguments: str) -> bool:
+        """Whether these are the call's own arguments again, or the next piece of them."""
+        return any(self.arguments.startswith(arguments, at) for at in {self._replayed or 0, 0})
+
+    def _scan(self) -> JsonProgress:
+        # Every fragment is looked at once, and only if somebody asks.
+        for text in self._arguments[self._scanned :]:
+            self._progress.feed(text)
+        self._scanned = len(self._arguments)
+        return self._progress
+
+
+class CallFragments:
+    """The calls of one answer, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+        self._by_index: dict[int, Call] = {}
+        self._by_id: dict[str, Call] = {}
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
+    def call_for(self, fragment: ToolCallDelta) -> Call:
+        """The call that the fragment continues, or a new one."""
+        call = self._known(fragment)
+        if call is not None and fragment.id is None and fragment.name is None:
+            self._last = call
+            return call
+        if call is None or not _continues(call, fragment):
+            call = Call()
+            self._calls.append(call)
+        elif fragment.arguments and call.is_whole:
+            call.replay(fragment.arguments)
+        if fragment.index is not None:
+            self._by_index[fragment.index] = call
+        if fragment.id is not None:
+            self._by_id[fragment.id] = call
+        self._last = call
+        return call
+
+    def _known(self, fragment: ToolCallDelta) -> Call | None:
+        same_id = self._by_id.get(fragment.id) if fragment.id is not None else None
+        if fragment.index is None:
+            return same_id or self._last_one(fragment)
+        call = self._by_index.get(fragment.index)
+        if call is None:
+            return same_id if same_id is not None and _moved(same_id, fragment) else None
+        if fragment.id is None or call.upstream_id in (None, fragment.id):
+            return call
+        return same_id
+
+    def _last_one(self, fragment: ToolCallDelta) -> Call | None:
+        if not self._calls:
+            return None
+        last = self._last
+        if fragment.id is None or (fragment.name is None and last.upstream_id is None):
+            return last
+        return None
+
+
+def _no_object_may_follow(arguments: str) -> bool:
+    """Whether arguments that come once more are a running total: ``{"a":{"a":1}}`` is none."""
+    return not arguments.rstrip().endswith((":", ",", "["))
+
+
+def _moved(call: Call, fragment: ToolCallDelta) -> bool:
+    """Whether a fragment with the id of this call but a new index tells of the same call.
+
+    With a name it is another call to which the host gave the same id, unless it only repeats.
+    """
+    if fragment.name is None:
+        return True
+    return call.is_whole and bool(fragment.arguments) and _continues(call, fragment)
+
+
+def _continues(call: Call, fragment: ToolCallDelta) -> bool:
+    """Whether the fragment goes on with this call; else it starts another under the same key."""
+    if fragment.name is None or call.name is None:
+        return True
+    if not call.is_whole:
+        keyed = fragment.index is not None or fragment.id is not None
+        return keyed or fragment.name == call.name
+    if fragment.name != call.name:
+        return False
+    return not fragment.arguments or call.repeats(fragment.arguments)

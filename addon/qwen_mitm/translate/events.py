@@ -1,0 +1,55 @@
+"""The frames of a response's events; the hot path of a stream is ``write_delta``."""
+
+from __future__ import annotations
+
+from json import JSONEncoder
+from json.encoder import encode_basestring
+from typing import Final
+
+from qwen_mitm.wire.response_object import JsonObject
+
+encode_json: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class DeltaFrame:
+    """What is the same in every delta of one text: a stream has thousands of them."""
+
+    def __init__(self, type: str, fields: JsonObject) -> None:  # noqa: A002 - the event's own name
+        constant = encode_json(fields)[1:-1]
+        # Required on every delta of this type, also where nobody asked for logprobs (§8).
+        logprobs = ',"logprobs":[]' if type == "response.output_text.delta" else ""
+        self.head = f'event: {type}\ndata: {{"type":"{type}",{constant},"delta":'
+        self.tail = f'{logprobs},"sequence_number":'
+
+
+class EventWriter:
+    """Numbers the events of one response from 0 and frames them as server-sent events."""
+
+    def __init__(self) -> None:
+        self._frames: list[str] = []
+        self._sequence_number = 0
+
+    def write(self, type: str, fields: JsonObject) -> None:  # noqa: A002 - the event's own name
+        self.write_encoded(type, encode_json(fields)[1:-1])
+
+    def write_encoded(self, type: str, fields: str) -> None:  # noqa: A002 - the event's own name
+        """``fields`` are the members of a JSON object without its braces."""
+        number = self._sequence_number
+        self._sequence_number = number + 1
+        self._frames.append(
+            f'event: {type}\ndata: {{"type":"{type}",{fields},"sequence_number":{number}}}\n\n'
+        )
+
+    def write_delta(self, frame: DeltaFrame, text: str) -> None:
+        number = self._sequence_number
+        self._sequence_number = number + 1
+        self._frames.append(f"{frame.head}{encode_basestring(text)}{frame.tail}{number}}}\n\n")
+
+    def take(self, last: bytes = b"") -> bytes:
+        """All frames since the last call in one piece, and ``last`` behind them."""
+        if not self._frames:
+            return last
+        text = "".join(self._frames)
+        self._frames.clear()
+        # Only a lone surrogate has no UTF-8 form; what replaces it here is its JSON escape.
+        return text.encode("utf-8", "backslashreplace") + last
