@@ -9,7 +9,7 @@
     ├── UpstreamRefused         any  as the upstream said    its own answer, in OpenAI's shape
     ├── UpstreamUnreachable     502  server_error
     ├── UpstreamTimeout         504  server_error
-    └── TranslationFault        500  server_error            our own bug; the request did not go upstream
+    └── TranslationFault        500  server_error            our own bug; nothing was sent
 
 Every body is ``{"error": {"message", "type", "param", "code"}}`` with all four keys
 (responses-to-chat §11). Messages name the field or the account and say what to do; a fatal one has

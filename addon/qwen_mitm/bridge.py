@@ -1,0 +1,278 @@
+"""The hooks, each with its boundary; guard.py is the boundary of the stream.
+
+mitmproxy logs an exception of a hook and forwards the client's own request, with its key. Here a
+claimed request for which no exchange was made is answered by the failover layer instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from mitmproxy import connection, ctx, exceptions, http
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy import layer
+
+from qwen_mitm import failover_layer
+from qwen_mitm.accounts.model import Account
+from qwen_mitm.accounts.store import AccountStore, accounts_path, embedded_accounts
+from qwen_mitm.admission import admit, is_loopback, peers_may_be_remote
+from qwen_mitm.attempts import Attempts
+from qwen_mitm.errors import BridgeError, InvalidRequest, TranslationFault
+from qwen_mitm.exchange import Exchange, Send
+from qwen_mitm.guard import Guarded
+from qwen_mitm.intake import Arrival, Surroundings, begin
+from qwen_mitm.settings import (
+    OPTION_PREFIX,
+    Origin,
+    Settings,
+    SettingsError,
+    Source,
+    ambient_sources,
+    declare_options,
+    from_options,
+    merge,
+    unknown_keys,
+)
+from qwen_mitm.turn import CREDENTIALS, Turn
+
+logger = logging.getLogger(__name__)
+
+#: Marks a flow of ours in saved files, with what is worth keeping of it.
+METADATA_KEY = "qwen"
+
+
+class QwenBridge:
+    """The addon that ``addon/main.py`` hands to mitmproxy."""
+
+    name = "qwen"
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self._ambient: list[Source] = []
+        self._running = False
+        self._arrivals: dict[str, Arrival] = {}
+        self._exchanges: dict[str, Guarded] = {}
+        self._store = AccountStore(accounts_path(self.settings, os.environ))
+        self._attempts = Attempts(self._accounts, lambda: self.settings)
+
+    # Lifecycle ---------------------------------------------------------------------------------
+
+    def load(self, loader: Loader) -> None:
+        missing = failover_layer.missing_api()
+        if missing:
+            logger.error(
+                "qwen-mitm does not know this mitmproxy: %s missing. It is tested with 12.0.1 to "
+                "12.3.1; install one of these.",
+                ", ".join(missing),
+            )
+        try:
+            self._ambient = ambient_sources(os.environ, Path.cwd())
+            defaults = merge(self._ambient)
+        except SettingsError as error:
+            logger.error("qwen-mitm: %s", error)
+            defaults = self.settings
+        declare_options(loader, defaults)
+        # An eager connection would answer the CONNECT with 502 when the claimed name is dead.
+        ctx.options.update(connection_strategy="lazy")
+        if not ctx.options.listen_host and not peers_may_be_remote(defaults):
+            ctx.options.update(listen_host="127.0.0.1")
+
+    def configure(self, updated: set[str]) -> None:
+        try:
+            self.settings = self._checked_settings()
+        except SettingsError as error:
+            if self._running:
+                raise exceptions.OptionsError(str(error)) from None
+            logger.error("qwen-mitm: %s", error)
+            return
+        path = accounts_path(self.settings, os.environ)
+        if path != self._store.path:
+            self._store = AccountStore(path)
+
+    def running(self) -> None:
+        self._running = True
+        for source in self._ambient:
+            if source.name != "environment" and (unknown := unknown_keys(source)):
+                logger.warning("qwen-mitm: %s: unknown %s", source.name, ", ".join(unknown))
+        self._listen_on_loopback()
+        self._warn_of_risks()
+        hosts = ", ".join(f"{o.scheme}://{o.host}:{o.port}" for o in self.settings.origins)
+        logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
+
+    def done(self) -> None:
+        self._arrivals.clear()
+        self._exchanges.clear()
+
+    def _checked_settings(self) -> Settings:
+        settings = merge([*self._ambient, from_options(ctx.options)])
+        unknown = sorted(name for name in ctx.options.deferred if name.startswith(OPTION_PREFIX))
+        if unknown:
+            raise SettingsError(
+                f"unknown option {', '.join(unknown)}. `mitmdump -s addon/main.py --options` "
+                "lists them all."
+            )
+        if ctx.options.ssl_insecure and not settings.allow_insecure:
+            raise SettingsError(
+                "ssl_insecure would send credentials to whoever answers. Use "
+                "ssl_verify_upstream_trusted_ca for a private CA, or set qwen_allow_insecure."
+            )
+        if settings.allow_remote and not peers_may_be_remote(settings):
+            raise SettingsError("qwen_allow_remote needs qwen_local_key (QWEN_LOCAL_KEY).")
+        return settings
+
+    def _listen_on_loopback(self) -> None:
+        """mitmproxy listens on all interfaces, in some versions before scripts are loaded."""
+        addresses = ctx.master.addons.get("proxyserver").listen_addrs()
+        if peers_may_be_remote(self.settings) or all(is_loopback(a[0]) for a in addresses):
+            return
+        modes = list(ctx.options.mode)
+        if ctx.options.listen_host in ("", "127.0.0.1") and not any("@" in m for m in modes):
+            ctx.options.update(mode=[f"{mode}@127.0.0.1:{addresses[0][1]}" for mode in modes])
+            return
+        logger.error(
+            "qwen-mitm: listening beyond this machine would let others use the accounts. Listen "
+            "on 127.0.0.1, or set qwen_allow_remote and qwen_local_key."
+        )
+        ctx.master.shutdown()
+
+    def _warn_of_risks(self) -> None:
+        if ctx.options.ssl_insecure:
+            logger.warning(
+                "qwen-mitm: UPSTREAM CERTIFICATES ARE NOT CHECKED (ssl_insecure and "
+                "qwen_allow_insecure): anybody on the way can read your credentials."
+            )
+        if self._store.too_open():
+            logger.warning(
+                "qwen-mitm: others on this machine can read %s. Run: chmod 600 %s",
+                self._store.path,
+                self._store.path,
+            )
+        try:
+            self._accounts()
+        except BridgeError as error:
+            logger.warning("qwen-mitm: %s", error.message)
+
+    # Connections -------------------------------------------------------------------------------
+
+    def client_connected(self, client: connection.Client) -> None:
+        if not (is_loopback(client.peername[0]) or peers_may_be_remote(self.settings)):
+            client.error = "qwen-mitm: only programs on this machine may use the accounts"
+
+    def next_layer(self, nextlayer: layer.NextLayer) -> None:
+        try:
+            failover_layer.route(nextlayer, self, intercept_others=bool(ctx.options.allow_hosts))
+        except Exception:
+            logger.exception("qwen-mitm: a bug in routing; the connection is closed")
+            nextlayer.layer = failover_layer.Closed(nextlayer.context)
+
+    # Requests ----------------------------------------------------------------------------------
+
+    @property
+    def body_limit(self) -> int:
+        return self.settings.max_body_mb * 2**20
+
+    def claims_address(self, host: str, port: int) -> bool:
+        """Whether a tunnel to this address may hold claimed requests."""
+        wanted = (host.rstrip(".").lower(), port)
+        return any((origin.host, origin.port) == wanted for origin in self.settings.origins)
+
+    def claims(self, flow: http.HTTPFlow) -> bool:
+        """By the request's destination; the Host header is the client's to choose."""
+        if flow.id in self._arrivals:
+            return True
+        request = flow.request
+        origin = Origin(request.scheme, request.host.rstrip(".").lower(), request.port)
+        return origin in self.settings.origins
+
+    def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
+        return self._exchanges.get(flow.id)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if not self.claims(flow):
+            return
+        request = flow.request
+        self._arrivals[flow.id] = Arrival(
+            request.method, request.path, tuple(request.headers.fields)
+        )
+        # From here on the flow can be seen: in mitmweb, in saved files, in the log.
+        for name in CREDENTIALS:
+            request.headers.pop(name.decode(), None)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        if flow.is_replay == "request" and METADATA_KEY in flow.metadata:
+            _answer(flow, InvalidRequest("Turns cannot be replayed. Repeat it from the client."))
+            return
+        arrival = self._arrivals.get(flow.id)
+        if arrival is None:
+            return
+        try:
+            self._begin(flow, arrival)
+        except BridgeError as error:
+            _answer(flow, error)
+        except Exception:
+            logger.exception("qwen-mitm: a bug in the request of flow %s", flow.id)
+            _answer(flow, TranslationFault("qwen-mitm could not translate this request."))
+
+    def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
+        admit(arrival.fields, self.settings)
+        around = Surroundings(self.settings, time.monotonic, time.time, _new_id)
+        content = flow.request.raw_content or b""
+        inner = begin(arrival, content, self._attempts.first_profile, around)
+        self._exchanges[flow.id] = Guarded(inner, flow)
+
+    async def qwen_attempt(self, exchange: Guarded) -> None:
+        """The failover layer asks what next (failover_layer.AttemptHook)."""
+        inner = exchange.inner
+        exchange.decision = decision = await self._attempts.next(inner)
+        if isinstance(decision, Send):
+            inner.sent(decision)
+            _show(exchange.flow, decision)
+
+    def _accounts(self) -> Sequence[Account]:
+        return embedded_accounts(os.environ, self.settings) or self._store.accounts()
+
+    # Ends --------------------------------------------------------------------------------------
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self._close(flow, None)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        self._close(flow, flow.error.msg if flow.error else "unknown")
+
+    def _close(self, flow: http.HTTPFlow, failure: str | None) -> None:
+        self._arrivals.pop(flow.id, None)
+        exchange = self._exchanges.pop(flow.id, None)
+        if exchange is None:
+            return
+        inner = exchange.inner
+        if flow.response and not flow.response.raw_content:
+            flow.response.raw_content = inner.recording.body()
+        flow.metadata[METADATA_KEY] = inner.summary()
+        if isinstance(inner, Turn) and not self.settings.quiet_mode:
+            logger.info("qwen-mitm: %s", inner.line(failure))
+
+
+def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:
+    answer = failover_layer.refusal(error)
+    flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.fields))
+
+
+def _show(flow: http.HTTPFlow, send: Send) -> None:
+    """Let the flow say what was sent, but for the credential: that is on the wire only."""
+    fields = [field for field in send.headers if field[0] != b"authorization"]
+    fields.append((b"authorization", f"Bearer account:{send.account}".encode()))
+    request = flow.request
+    request.headers = http.Headers(fields)
+    request.scheme, request.host, request.port = send.scheme, send.host, send.port
+    request.path = send.target
+    if send.body is not request.raw_content:
+        request.raw_content = send.body
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{uuid.uuid4().hex}"

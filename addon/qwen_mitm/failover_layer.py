@@ -1,0 +1,755 @@
+"""Failover inside mitmproxy's HTTP layer: the one module that uses mitmproxy's private API.
+
+A subclass of ``HttpStream`` takes over the server side of each request that the gateway claims.
+It asks the addon before every attempt (``qwen_attempt``), sends the request over mitmproxy's own
+upstream connections, and starts the client's answer only when an upstream answer is good; then it
+passes every piece through the exchange as it arrives. It knows nothing of accounts or formats.
+
+    connecting ─▶ head ─▶ offered ─▶ streaming ─▶ last_bytes ─▶ done
+        │           │        │  (2xx)      │ upstream lost: the exchange's last events
+        │           ├─▶ refused (bounded drain)
+        └───────────┴────────┴──▶ ask again: send | wait | give up
+
+Time is counted in ticks of one second that the layer of the client's connection hands to all its
+streams; so a stream has no timer of its own, and nothing is done per chunk but to set a counter.
+
+Facts this rests on are in the mitmproxy sources (12.0.1 to 12.3.1: proxy/layers/http/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from h11 import EndOfMessage
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import ctx, http
+from mitmproxy import flow as mitmproxy_flow
+from mitmproxy.connection import Connection, Server
+from mitmproxy.net.http import status_codes
+from mitmproxy.net.http.url import hostport
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import TCPLayer, modes
+from mitmproxy.proxy.layers.http import (
+    DropStream,
+    ErrorCode,
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpErrorHook,
+    HttpLayer,
+    HTTPMode,
+    HttpRequestHeadersHook,
+    HttpResponseHeadersHook,
+    HttpStream,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    SendHttp,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client
+
+from qwen_mitm.errors import BridgeError, RequestTooLarge, TranslationFault
+from qwen_mitm.exchange import (
+    Answer,
+    Broken,
+    Exchange,
+    FailedAnswer,
+    GiveUp,
+    Outcome,
+    Refused,
+    Send,
+    Wait,
+)
+
+TICK_S = 1.0
+CONNECT_TIMEOUT_TICKS = 30
+#: A failed answer is read this far, for its message and to keep the connection.
+DRAIN_LIMIT_BYTES = 64 * 1024
+DRAIN_LIMIT_TICKS = 3
+#: mitmproxy allows five connections per address and client connection, and HTTP/2 clients need one
+#: per stream when the upstream speaks HTTP/1.1; so a sixth stream would wait for another's end.
+CONNECTIONS_PER_ADDRESS = 256
+#: Where mitmproxy itself hands out its CA.
+ONBOARDING_HOST = "mitm.it"
+
+type Commands = layer.CommandGenerator[None]
+
+
+class Gateway(Protocol):
+    """The addon, as the layer sees it. No method may raise."""
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of a claimed request's body."""
+
+    def claims(self, flow: http.HTTPFlow) -> bool: ...
+
+    def claims_address(self, host: str, port: int) -> bool: ...
+
+    def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
+        """What the request hooks made of a claimed flow; None is a fault of ours."""
+
+
+@dataclass
+class AttemptHook(commands.StartHook):
+    """What next? An addon's ``async def qwen_attempt(exchange)`` sets ``exchange.decision``."""
+
+    name = "qwen_attempt"
+    exchange: Exchange
+
+
+@dataclass
+class Connect(GetHttpConnection):
+    """GetHttpConnection that does not pause the stream.
+
+    mitmproxy pauses on ``blocking is True`` and routes the reply on any true value. A paused stream
+    would neither notice that the client left nor send heartbeats while a connect hangs.
+    """
+
+    blocking: Any = field(default=1, init=False)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Tick(events.Event):
+    """A second has passed."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The attempt in flight. ``alias`` is the stream id that the upstream connection sees.
+
+    ``Http2Client`` maps an id to one of its own for ever, so every attempt needs a fresh one.
+    """
+
+    alias: int
+    send: Send
+    connect: Connect
+    connection: Connection | None = None
+    reused: bool = False
+    response: http.Response | None = None
+    drained: bytearray = field(default_factory=bytearray)
+
+
+class FailoverStream(HttpStream):
+    """An ``HttpStream`` whose server side is driven by an :class:`Exchange` when it is claimed."""
+
+    exchange: Exchange | None = None
+    attempt: Attempt | None = None
+    opened = False
+    """The head of the client's answer was sent."""
+    quiet = 0
+    """Ticks since the client got a byte."""
+    silent = 0
+    """Ticks since the upstream sent a byte, or since the attempt began."""
+    wakeup: commands.RequestWakeup | None = None
+
+    @property
+    def parent(self) -> FailoverLayer:
+        found = self.context.layers[self.context.layers.index(self) - 1]
+        assert isinstance(found, FailoverLayer)
+        return found
+
+    # The client's side -------------------------------------------------------------------------
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        # Not a generator itself: streams that are not ours pay nothing per event.
+        if isinstance(event, ResponseData):
+            if self.exchange:
+                # An empty HTTP/2 DATA frame is no data; the stock dispatch is a generator more.
+                streaming: Commands = self.server_state(event) if event.data else _nothing()
+                return streaming
+        elif isinstance(event, Tick):
+            return self._tick()
+        elif isinstance(event, GetHttpConnectionCompleted):
+            return self._connected(event)
+        elif isinstance(event, events.Wakeup):
+            return self._woken(event)
+        elif self.exchange:
+            if isinstance(event, RequestProtocolError):
+                return self._client_left(event)
+            if isinstance(event, ResponseProtocolError):
+                return self._upstream_lost(event.message)
+        stock: Commands = super()._handle_event(event)
+        return stock
+
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Keep ``stream_large_bodies`` away from claimed requests: they must be rewritten."""
+        gateway = self.parent.gateway
+        if not gateway.claims(self.flow):
+            return (yield from super().check_body_size(request))
+        announced = self.flow.request.headers.get("content-length", "")
+        early = not self.request_body_buf
+        size = int(announced) if early and announced.isdigit() else len(self.request_body_buf)
+        if size <= gateway.body_limit:
+            return False
+        self.request_body_buf.clear()
+        self.client_state = self.state_discard_request_body
+        if early:
+            yield HttpRequestHeadersHook(self.flow)
+        return True
+
+    def start_request_stream(self) -> Commands:
+        if not self.parent.gateway.claims(self.flow):
+            yield from super().start_request_stream()
+            return
+        self.flow.request.stream = False
+        self.client_state = self.state_consume_request_body
+
+    def state_discard_request_body(self, event: events.Event) -> Commands:
+        # The client reads its answer only after it has sent everything.
+        if isinstance(event, RequestEndOfMessage):
+            self.client_state = self.state_done
+            limit = self.parent.gateway.body_limit
+            error = RequestTooLarge(
+                f"The request body is larger than {limit // 2**20} MB. Shorten the conversation "
+                "or raise qwen_max_body_mb."
+            )
+            yield from self._respond(refusal(error))
+
+    def _client_left(self, event: RequestProtocolError) -> Commands:
+        ended = self.server_state in (self.state_done, self.state_errored)
+        yield from self._abandon()
+        self.client_state = self.server_state = self.state_errored
+        if not ended:
+            self.flow.error = mitmproxy_flow.Error(event.message)
+            yield HttpErrorHook(self.flow)
+        self._retire()
+        yield DropStream(self.stream_id)
+
+    # Attempts ----------------------------------------------------------------------------------
+
+    def make_server_connection(self) -> layer.CommandGenerator[bool]:
+        """For a claimed request: run the attempts here and keep the stock code from sending."""
+        gateway = self.parent.gateway
+        if not gateway.claims(self.flow):
+            return (yield from super().make_server_connection())
+        self.exchange = gateway.exchange(self.flow)
+        if self.exchange is None:
+            yield from self._respond(refusal(_fault()))
+            return False
+        yield from self.parent.watch(self)
+        yield from self._next_attempt(self.exchange)
+        return False
+
+    def _next_attempt(self, exchange: Exchange) -> Commands:
+        exchange.decision = None
+        yield AttemptHook(exchange)
+        if (yield from self.check_killed(True)):
+            self._retire()
+            return
+        match exchange.decision:
+            case Send() as send:
+                yield from self._connect(send)
+            case Wait(seconds):
+                self.wakeup = commands.RequestWakeup(seconds)
+                self.server_state = self.state_waiting
+                yield self.wakeup
+            case GiveUp(error):
+                yield from self._give_up(exchange, error)
+            case None:
+                yield from self._give_up(exchange, _fault())
+
+    def _connect(self, send: Send) -> Commands:
+        connect = Connect(
+            (send.host, send.port), send.scheme == "https", self.context.server.via, "tcp"
+        )
+        self.attempt = Attempt(next(self.parent.aliases), send, connect)
+        self.server_state = self.state_connecting
+        self.silent = 0
+        # The reply may come while this generator is suspended here: nothing may follow.
+        yield connect
+
+    def _connected(self, event: GetHttpConnectionCompleted) -> Commands:
+        attempt = self.attempt
+        if attempt is None or event.command is not attempt.connect:
+            return
+        connection, error = event.reply
+        if connection is None:
+            self.parent.forget_failed_connections()
+            yield from self._failed(Broken(error or "cannot connect", "connect"))
+            return
+        attempt.connection = connection
+        attempt.reused = self.parent.note_use(connection)
+        assert isinstance(connection, Server)
+        self.context.server = self.flow.server_conn = connection
+        self.parent.streams[attempt.alias] = self
+        self.server_state = self.state_attempt_head
+        request = self._upstream_request(attempt.send)
+        yield SendHttp(RequestHeaders(attempt.alias, request, not attempt.send.body), connection)
+        if attempt.send.body:
+            yield SendHttp(RequestData(attempt.alias, attempt.send.body), connection)
+        yield SendHttp(RequestEndOfMessage(attempt.alias), connection)
+
+    def _upstream_request(self, send: Send) -> http.Request:
+        """The request with the bearer: it exists on the wire only, never in the flow."""
+        stock = self.flow.request.data
+        authority = hostport(send.scheme, send.host, send.port).encode()
+        fields = list(send.headers)
+        if send.body or stock.method not in (b"GET", b"HEAD"):
+            fields.append((b"content-length", b"%d" % len(send.body)))
+        multiplexed = self.flow.request.is_http2 or self.flow.request.is_http3
+        # A plain HTTP request to an upstream proxy is sent in absolute form.
+        absolute = self.mode is HTTPMode.upstream and send.scheme == "http"
+        if not multiplexed:
+            fields.insert(0, (b"Host", authority))
+        return http.Request(
+            host=send.host,
+            port=send.port,
+            method=stock.method,
+            scheme=send.scheme.encode(),
+            authority=authority if multiplexed or absolute else b"",
+            path=send.target.encode(),
+            http_version=stock.http_version,
+            headers=http.Headers(fields),
+            content=None,
+            trailers=None,
+            timestamp_start=time.time(),
+            timestamp_end=None,
+        )
+
+    def _failed(self, outcome: Outcome) -> Commands:
+        """This attempt is over and no byte of its answer was used: ask what next."""
+        yield from self._abandon()
+        assert self.exchange
+        self.exchange.outcome = outcome
+        yield from self._next_attempt(self.exchange)
+
+    def _abandon(self, *, complete: bool = False) -> Commands:
+        """Forget the attempt; unless its answer is complete, cancel it upstream."""
+        attempt, self.attempt = self.attempt, None
+        if attempt is None or attempt.connection is None:
+            return
+        if not complete:
+            yield SendHttp(
+                RequestProtocolError(attempt.alias, "given up", ErrorCode.CANCEL),
+                attempt.connection,
+            )
+        yield DropStream(attempt.alias)
+
+    def _give_up(self, exchange: Exchange, error: BridgeError) -> Commands:
+        if self.opened:
+            yield from self._finish(exchange.fail(error))
+        else:
+            yield from self._respond(refusal(error))
+
+    # The upstream's answer ---------------------------------------------------------------------
+
+    def state_connecting(self, _event: events.Event) -> Commands:
+        yield from ()
+
+    def state_waiting(self, _event: events.Event) -> Commands:
+        yield from ()
+
+    def state_attempt_head(self, event: events.Event) -> Commands:
+        assert isinstance(event, ResponseHeaders)
+        assert self.exchange
+        assert self.attempt
+        self.silent = 0
+        self.attempt.response = event.response
+        match self.exchange.head(event.response.status_code, event.response.headers.fields):
+            case "refuse":
+                self.server_state = self.state_refused
+            case "offer":
+                self.server_state = self.state_offered
+            case "accept":
+                yield from self._accept(self.exchange)
+
+    def state_refused(self, event: events.Event) -> Commands:
+        """Read a failed answer for its message, within bounds."""
+        assert self.attempt
+        if isinstance(event, ResponseData):
+            self.attempt.drained += event.data
+            if len(self.attempt.drained) > DRAIN_LIMIT_BYTES:
+                yield from self._refused(self.attempt)
+        elif isinstance(event, ResponseEndOfMessage):
+            yield from self._refused(self.attempt, complete=True)
+
+    def _refused(self, attempt: Attempt, *, complete: bool = False) -> Commands:
+        yield from self._abandon(complete=complete)
+        assert attempt.response
+        headers = {name.lower(): value for name, value in attempt.response.headers.items()}
+        body = bytes(attempt.drained[:DRAIN_LIMIT_BYTES])
+        yield from self._failed(Refused(attempt.response.status_code, headers, body))
+
+    def state_offered(self, event: events.Event) -> Commands:
+        """Hold the answer back until its first event shows whether it is one."""
+        assert self.exchange
+        if isinstance(event, ResponseData):
+            self.silent = 0
+            verdict = self.exchange.offer(event.data)
+        elif isinstance(event, ResponseEndOfMessage):
+            verdict = self.exchange.offer_end()
+            yield from self._abandon(complete=True)
+        else:
+            return  # trailers
+        if isinstance(verdict, FailedAnswer):
+            yield from self._failed(verdict)
+        elif verdict:
+            yield from self._accept(self.exchange)
+            if isinstance(event, ResponseEndOfMessage) and self.exchange:
+                yield from self._finish(self.exchange.end())
+
+    def _accept(self, exchange: Exchange) -> Commands:
+        if not exchange.streams:
+            yield from self._abandon()
+            yield from self._respond(exchange.open())
+            return
+        if not self.opened and not (yield from self._open(exchange)):
+            return
+        self.server_state = self.state_streaming
+        yield from self._emit(exchange.accepted())
+        if exchange.finished:
+            self.server_state = self.state_last_bytes
+
+    def state_streaming(self, event: events.Event) -> Commands:
+        assert self.exchange
+        if isinstance(event, ResponseData):
+            self.silent = 0
+            data = self.exchange.feed(event.data)
+            if data:
+                self.quiet = 0
+                yield SendHttp(ResponseData(self.stream_id, data), self.context.client)
+            if self.exchange.finished:
+                self.server_state = self.state_last_bytes
+        elif isinstance(event, ResponseEndOfMessage):
+            yield from self._abandon(complete=True)
+            yield from self._finish(self.exchange.end())
+
+    def state_last_bytes(self, event: events.Event) -> Commands:
+        """The client has its terminal event. An upstream that goes on is cut off."""
+        if isinstance(event, (ResponseData, ResponseEndOfMessage)):
+            yield from self._abandon(complete=isinstance(event, ResponseEndOfMessage))
+            yield from self._finish(b"")
+
+    def _upstream_lost(self, message: str, *, timed_out: bool = False) -> Commands:
+        """The connection broke, or stayed silent for too long."""
+        attempt, exchange = self.attempt, self.exchange
+        if attempt is None or exchange is None:
+            return
+        state = self.server_state
+        if state == self.state_refused:
+            yield from self._refused(attempt, complete=not timed_out)
+            return
+        yield from self._abandon(complete=not timed_out)
+        if state == self.state_last_bytes:
+            yield from self._finish(b"")
+        elif state == self.state_streaming:
+            last = exchange.broken(Broken(message, "answer", timed_out))
+            if last is None:
+                yield from self._break_off(message)
+            else:
+                yield from self._finish(last)
+        elif state == self.state_connecting:
+            yield from self._failed(Broken(message, "connect", timed_out))
+        else:
+            at_head = state == self.state_attempt_head
+            reused = at_head and attempt.reused
+            stage: Literal["head", "answer"] = "head" if at_head else "answer"
+            yield from self._failed(Broken(message, stage, timed_out, reused))
+
+    # The client's answer -----------------------------------------------------------------------
+
+    def _open(self, exchange: Exchange) -> layer.CommandGenerator[bool]:
+        self.flow.response = self._response(exchange.open())
+        yield HttpResponseHeadersHook(self.flow)
+        if (yield from self.check_killed(True)):
+            yield from self._abandon()
+            self._retire()
+            return False
+        self.opened = True
+        yield SendHttp(
+            ResponseHeaders(self.stream_id, self.flow.response, end_stream=False),
+            self.context.client,
+        )
+        return True
+
+    def _response(self, answer: Answer) -> http.Response:
+        """The answer as mitmproxy's; one that streams to an HTTP/1.1 client needs a framing."""
+        headers = http.Headers(answer.fields)
+        if answer.body or not self.exchange:
+            headers["content-length"] = str(len(answer.body))
+        elif self.context.client.alpn != b"h2" and "content-length" not in headers:
+            headers["transfer-encoding"] = "chunked"
+        return http.Response(
+            http_version=self.flow.request.data.http_version,
+            status_code=answer.status,
+            reason=status_codes.RESPONSES.get(answer.status, "").encode(),
+            headers=headers,
+            content=answer.body,
+            trailers=None,
+            timestamp_start=time.time(),
+            timestamp_end=None,
+        )
+
+    def _emit(self, data: bytes) -> Commands:
+        if data:
+            self.quiet = 0
+            yield SendHttp(ResponseData(self.stream_id, data), self.context.client)
+
+    def _finish(self, last: bytes) -> Commands:
+        """End a streamed answer regularly."""
+        yield from self._emit(last)
+        self._retire()
+        yield from self.send_response(already_streamed=True)
+
+    def _respond(self, answer: Answer) -> Commands:
+        """Answer in one piece, as mitmproxy does for a response that an addon has set."""
+        self._retire()
+        self.flow.response = self._response(answer)
+        yield HttpResponseHeadersHook(self.flow)
+        if not (yield from self.check_killed(True)):
+            yield from self.send_response()
+
+    def _break_off(self, message: str) -> Commands:
+        self._retire()
+        self.flow.error = mitmproxy_flow.Error(message)
+        yield HttpErrorHook(self.flow)
+        self.server_state = self.state_errored
+        yield SendHttp(
+            ResponseProtocolError(self.stream_id, message, ErrorCode.GENERIC_SERVER_ERROR),
+            self.context.client,
+        )
+        self.flow.live = False
+        yield DropStream(self.stream_id)
+
+    def _retire(self) -> None:
+        self.exchange = None
+        self.parent.active.discard(self)
+
+    # Time --------------------------------------------------------------------------------------
+
+    def _tick(self) -> Commands:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.quiet += 1
+        self.silent += 1
+        limit = self._silence_limit(exchange)
+        if limit is not None and self.silent >= limit:
+            yield from self._upstream_lost(f"nothing came for {limit} s", timed_out=True)
+        elif exchange.beats and self.quiet >= exchange.heartbeat_s:
+            self.quiet = 0
+            if self.opened or (yield from self._open(exchange)):
+                yield from self._emit(exchange.heartbeat())
+
+    def _silence_limit(self, exchange: Exchange) -> int | None:
+        """Ticks of silence that the present state allows; None: any."""
+        state = self.server_state
+        if state == self.state_connecting:
+            return min(CONNECT_TIMEOUT_TICKS, exchange.timeout_s)
+        if state == self.state_refused:
+            return DRAIN_LIMIT_TICKS
+        if state == self.state_last_bytes:
+            return 1
+        return None if state == self.state_waiting else exchange.timeout_s
+
+    def _woken(self, event: events.Wakeup) -> Commands:
+        if event.command is self.wakeup and self.exchange:
+            self.wakeup = None
+            yield from self._next_attempt(self.exchange)
+
+
+class FailoverLayer(HttpLayer):
+    """The ``HttpLayer`` of one client connection, made of a stock one by :func:`install`."""
+
+    gateway: Gateway
+    aliases: Iterator[int]
+    active: set[FailoverStream]
+    ticker: commands.RequestWakeup | None
+    used: weakref.WeakSet[Connection]
+
+    def adopt(self, gateway: Gateway) -> None:
+        """Stand in for ``__init__``, which ran as that of the stock class."""
+        self.gateway = gateway
+        # Clients' stream ids are positive.
+        self.aliases = itertools.count(-1, -1)
+        self.active = set()
+        self.ticker = None
+        self.used = weakref.WeakSet()
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Wakeup) and event.command is self.ticker:
+            self.command_sources.pop(event.command, None)
+            return self._tick()
+        stock: Commands = super()._handle_event(event)
+        return stock
+
+    def make_stream(self, stream_id: int) -> Commands:
+        stream = FailoverStream(self.context.fork(), stream_id)
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+    def watch(self, stream: FailoverStream) -> Commands:
+        """Hand ticks to a stream until it retires."""
+        self.active.add(stream)
+        if self.ticker is None:
+            self.ticker = commands.RequestWakeup(TICK_S)
+            yield self.ticker
+
+    def _tick(self) -> Commands:
+        self.ticker = None
+        for stream in list(self.active):
+            yield from self.event_to_child(stream, Tick())
+        if self.active:
+            self.ticker = commands.RequestWakeup(TICK_S)
+            yield self.ticker
+
+    def note_use(self, connection: Connection) -> bool:
+        """Whether the connection served a request before; a new one learns HTTP/1.1 manners."""
+        if connection in self.used:
+            return True
+        self.used.add(connection)
+        client = self.connections[connection].context.layers[-1]
+        if type(client) is Http1Client:
+            client.__class__ = PatientHttp1Client
+            client.state = client.read_headers
+        return False
+
+    def forget_failed_connections(self) -> None:
+        """A failed connect is kept on its ``Server`` and would answer every later request."""
+        for connection in [self.context.server, *self.connections]:
+            if isinstance(connection, Server):
+                connection.error = None
+
+
+class PatientHttp1Client(Http1Client):
+    """An ``Http1Client`` that survives 1xx answers and trailers.
+
+    The stock one takes a 103 for the answer and raises NotImplementedError for trailers; either
+    way the client waits for ever. https://github.com/mitmproxy/mitmproxy/issues/2474
+    """
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        if isinstance(event, events.DataReceived):
+            skip_informational(self.buf)
+        yield from super().read_headers(event)
+
+    @property
+    def body_reader(self) -> Any:
+        return self._body_reader
+
+    @body_reader.setter
+    def body_reader(self, reader: Any) -> None:
+        self._body_reader = TrailerDropper(reader)
+
+
+@dataclass(slots=True)
+class TrailerDropper:
+    """A body reader of h11 that hands on no trailers."""
+
+    reader: Any
+
+    def __call__(self, buffer: Any) -> Any:
+        event = self.reader(buffer)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event
+
+    def read_eof(self) -> Any:
+        return self.reader.read_eof()
+
+
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d\b")
+
+
+def skip_informational(buffer: ReceiveBuffer) -> None:
+    """Take complete 1xx heads (not 101) off the front of a connection's buffer."""
+    while _INFORMATIONAL.match(head := bytes(buffer)):
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        buffer.maybe_extract_at_most(end + 4)
+
+
+class Closed(layer.Layer):
+    """Closes the client's connection."""
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Start):
+            yield commands.CloseConnection(self.context.client)
+
+
+def _nothing() -> Commands:
+    yield from ()
+
+
+def _fault() -> TranslationFault:
+    return TranslationFault(
+        "qwen-mitm could not handle this request because of a bug of its own; nothing was sent "
+        "upstream. The log of mitmproxy has the details; please report it."
+    )
+
+
+def refusal(error: BridgeError) -> Answer:
+    """A client's answer that is an error of ours or of the upstream."""
+    fields = [(b"content-type", b"application/json")]
+    fields += [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    return Answer(error.status, tuple(fields), error.body())
+
+
+def route(next_layer: layer.NextLayer, gateway: Gateway, *, intercept_others: bool) -> None:
+    """Decide what a connection's next layer is, before mitmproxy's own addon does.
+
+    Tunnels to addresses that are not claimed are passed through undecrypted, unless the user has
+    said which others to intercept (``allow_hosts``).
+    """
+    context = next_layer.context
+    address = context.server.address
+    if (
+        address is not None
+        and not intercept_others
+        and len(context.layers) > 1
+        and isinstance(context.layers[0], (modes.HttpProxy, modes.HttpUpstreamProxy))
+        and not gateway.claims_address(address[0], address[1])
+        and address[0] != ONBOARDING_HOST
+    ):
+        next_layer.layer = TCPLayer(context, ignore=True)
+        return
+    ctx.master.addons.get("nextlayer").next_layer(next_layer)
+    _install(context, gateway)
+
+
+def _install(context: Context, gateway: Gateway) -> None:
+    """Turn the stock HTTP layers of a context that has not started yet into ours."""
+    for found in context.layers:
+        if type(found) is HttpLayer:
+            found.__class__ = FailoverLayer
+            assert isinstance(found, FailoverLayer)
+            found.adopt(gateway)
+    handler = ctx.master.addons.get("proxyserver").connections.get(context.client.id)
+    if handler is not None:
+        handler.max_conns.default_factory = _connection_limit
+
+
+def _connection_limit() -> asyncio.Semaphore:
+    return asyncio.Semaphore(CONNECTIONS_PER_ADDRESS)
+
+
+def missing_api() -> list[str]:
+    """Names that this module overrides or reads and that mitmproxy no longer has."""
+    stream = """_handle_event check_body_size check_killed make_server_connection mode send_response
+    start_request_stream state_consume_request_body state_done state_errored"""
+    expected: list[tuple[type, str]] = [
+        (HttpLayer, "_handle_event make_stream event_to_child"),
+        (HttpStream, stream),
+        (Http1Client, "read_headers"),
+        (ReceiveBuffer, "maybe_extract_at_most"),
+    ]
+    return [
+        f"{owner.__name__}.{name}"
+        for owner, names in expected
+        for name in names.split()
+        if not hasattr(owner, name)
+    ]

@@ -1,0 +1,112 @@
+"""From a client's request to the exchange that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qwen_mitm.errors import UpgradeRefused
+from qwen_mitm.exchange import HeaderFields
+from qwen_mitm.providers import Profile
+from qwen_mitm.settings import Settings
+from qwen_mitm.translate.assembler import AnswerContext, Assembler
+from qwen_mitm.translate.request import translate
+from qwen_mitm.turn import Relay, Turn
+from qwen_mitm.wire.encoding import decode_body
+from qwen_mitm.wire.responses import ResponsesRequest, parse_request
+
+#: Clients that show thoughts as reasoning summaries and in no other form (clients.md).
+SUMMARY_READERS = ("ai-sdk", "opencode", "codex")
+RECORDING_LIMIT = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A claimed request's head, as the client sent it. ``path`` has the query."""
+
+    method: str
+    path: str
+    fields: HeaderFields
+
+    def header(self, name: str) -> str:
+        wanted = name.encode()
+        values = (value for key, value in self.fields if key.lower() == wanted)
+        return next(values, b"").decode("latin-1")
+
+    @property
+    def for_responses(self) -> bool:
+        return self.path.partition("?")[0].rstrip("/").endswith("/responses")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an exchange needs besides the request: time and randomness come from outside."""
+
+    settings: Settings
+    clock: Callable[[], float]
+    """Seconds, never going back."""
+    wall_clock: Callable[[], float]
+    """Seconds since 1970."""
+    new_id: Callable[[str], str]
+
+
+def begin(
+    arrival: Arrival, content: bytes, profile: Callable[[], Profile], around: Surroundings
+) -> Turn | Relay:
+    """The exchange for a request; ``profile`` is that of the account it will try first.
+
+    Raises:
+        BridgeError: the client's answer instead.
+    """
+    if arrival.for_responses and arrival.header("upgrade").lower() == "websocket":
+        raise UpgradeRefused(
+            "WebSocket mode is not available. Send the request as POST, over HTTP."
+        )
+    if arrival.for_responses and arrival.method == "POST":
+        return _turn(arrival, content, profile(), around)
+    return Relay(
+        path=arrival.path,
+        client_fields=arrival.fields,
+        content=content,
+        clock=around.clock,
+        heartbeat_s=around.settings.heartbeat_seconds,
+        timeout_s=around.settings.upstream_timeout_seconds,
+        recording_limit=RECORDING_LIMIT,
+    )
+
+
+def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundings) -> Turn:
+    settings = around.settings
+    encoding = arrival.header("content-encoding") or "identity"
+    request = parse_request(decode_body(content, encoding, settings.max_body_mb * 2**20))
+    translation = translate(request, profile=profile)
+    summaries = _wants_summaries(request, arrival.header("user-agent"), settings)
+    context = AnswerContext(
+        echo=translation.echo,
+        tools=translation.tools,
+        reasoning="summary" if summaries else "content",
+        new_id=around.new_id,
+        clock=around.wall_clock,
+        estimated_input_tokens=translation.estimated_input_tokens,
+    )
+    return Turn(
+        translation=translation,
+        new_assembler=lambda: Assembler(context),
+        stream=bool(request.stream),
+        client_fields=arrival.fields,
+        clock=around.clock,
+        heartbeat_s=settings.heartbeat_seconds,
+        timeout_s=settings.upstream_timeout_seconds,
+        recording_limit=RECORDING_LIMIT,
+    )
+
+
+def _wants_summaries(request: ResponsesRequest, user_agent: str, settings: Settings) -> bool:
+    """responses-to-chat §7.4 and clients.md: thoughts must reach people."""
+    if settings.reasoning_events != "auto":
+        return settings.reasoning_events == "summary"
+    asked = request.reasoning is not None and (
+        request.reasoning.summary is not None or request.reasoning.generate_summary is not None
+    )
+    agent = user_agent.lower()
+    return asked or any(name in agent for name in SUMMARY_READERS)

@@ -1,0 +1,423 @@
+"""One request through its life: a :class:`Turn` is translated, a :class:`Relay` passes as it is.
+
+Both are exchanges (see exchange.py) and outgoing requests (see attempts.py). Time is an argument.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+
+from qwen_mitm.errors import BridgeError
+from qwen_mitm.exchange import (
+    Answer,
+    Broken,
+    Decision,
+    FailedAnswer,
+    HeaderFields,
+    Outcome,
+    Refused,
+    Send,
+)
+from qwen_mitm.providers import Profile
+from qwen_mitm.translate.assembler import Assembler
+from qwen_mitm.translate.chat_body import chat_body
+from qwen_mitm.translate.failure import refusal
+from qwen_mitm.translate.request import Translation
+from qwen_mitm.wire.chat import AnswerPart, AnswerReader, Failure
+from qwen_mitm.wire.encoding import ContentDecoder
+from qwen_mitm.wire.sse import KEEP_ALIVE
+
+HOP_BY_HOP = frozenset(
+    b"connection expect host http2-settings keep-alive proxy-authenticate proxy-authorization "
+    b"proxy-connection te trailer transfer-encoding upgrade".split()
+)
+#: The client's own credentials. Whoever sees the flow or the upstream must not.
+CREDENTIALS = frozenset(b"authorization x-api-key api-key cookie".split())
+#: Client headers that mean something to OpenAI alone (responses-to-chat §2, qwen.md §2.5).
+OPENAI_ONLY = frozenset(
+    b"session-id session_id thread-id conversation-id conversation_id originator "
+    b"x-session-affinity x-session-id x-client-request-id chatgpt-account-id".split()
+)
+OPENAI_PREFIXES = (b"openai-", b"x-codex-", b"x-openai-internal-")
+#: What describes the client's body and not the one that is sent.
+OF_THE_BODY = frozenset(
+    b"accept accept-encoding content-encoding content-length content-type".split()
+)
+#: Upstream headers that mean something to a client.
+TOLD = (b"x-request-id", b"x-ratelimit-")
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One attempt, for the log and for mitmweb. Times are seconds on the caller's clock."""
+
+    account: str
+    url: str
+    at: float
+    status: int | None = None
+    head_at: float | None = None
+    failure: str | None = None
+
+
+class Recording:
+    """The client's answer, kept for display up to a limit; pieces are kept, not copied."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._pieces: list[bytes] = []
+        self.cut = False
+
+    def add(self, piece: bytes) -> None:
+        if self._left > 0:
+            self._left -= len(piece)
+            self._pieces.append(piece)
+        else:
+            self.cut = True
+
+    def body(self) -> bytes:
+        return b"".join(self._pieces)
+
+
+class Journey:
+    """What a turn and a relay have in common: where the request went and how that ended."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        heartbeat_s: int,
+        timeout_s: int,
+        recording_limit: int,
+    ) -> None:
+        self.decision: Decision | None = None
+        self.outcome: Outcome | None = None
+        self.tried: list[str] = []
+        self.attempts: list[AttemptRecord] = []
+        self.heartbeat_s = heartbeat_s
+        self.timeout_s = timeout_s
+        self.recording = Recording(recording_limit)
+        self.clock = clock
+        self.began_at = clock()
+        self.first_event_at: float | None = None
+        self.upstream_fields: HeaderFields = ()
+
+    def sent(self, send: Send) -> None:
+        """An attempt goes out."""
+        url = f"{send.scheme}://{send.host}:{send.port}{send.target}"
+        self.attempts.append(AttemptRecord(send.account, url, self.clock()))
+
+    def note_head(self, status: int, fields: HeaderFields) -> None:
+        self.upstream_fields = fields
+        self.attempts[-1].status = status
+        self.attempts[-1].head_at = self.clock()
+
+    def note_failure(self, why: str) -> None:
+        if self.attempts:
+            self.attempts[-1].failure = why
+
+    def summary(self) -> dict[str, JsonValue]:
+        """What is kept in saved flows: JSON-like values, nothing secret."""
+        return {
+            "attempts": [
+                {"account": a.account, "url": a.url, "status": a.status, "failure": a.failure}
+                for a in self.attempts
+            ]
+        }
+
+    def _first_event(self) -> None:
+        if self.first_event_at is None:
+            self.first_event_at = self.clock()
+
+
+class Turn(Journey):
+    """A Responses request that is answered by a Chat Completions upstream.
+
+    ``client_fields`` are the client's headers as they came.
+    """
+
+    def __init__(
+        self,
+        *,
+        translation: Translation,
+        new_assembler: Callable[[], Assembler],
+        stream: bool,
+        client_fields: HeaderFields,
+        clock: Callable[[], float],
+        heartbeat_s: int,
+        timeout_s: int,
+        recording_limit: int,
+    ) -> None:
+        super().__init__(
+            clock=clock,
+            heartbeat_s=heartbeat_s,
+            timeout_s=timeout_s,
+            recording_limit=recording_limit,
+        )
+        self.translation = translation
+        self._new_assembler = new_assembler
+        self.assembler = new_assembler()
+        self._opened = False
+        self.streams = self.beats = stream
+        self._client_fields = client_fields
+        self._reader = AnswerReader()
+        self._decoder = ContentDecoder("identity")
+        self._offered: list[AnswerPart] = []
+
+    # As an outgoing request --------------------------------------------------------------------
+
+    def target(self, base_path: str) -> str:
+        return f"{base_path}/chat/completions"
+
+    def headers(self) -> HeaderFields:
+        accept = b"text/event-stream" if self.streams else b"application/json"
+        return (
+            *forwarded(self._client_fields),
+            (b"content-type", b"application/json"),
+            (b"accept", accept),
+            (b"accept-encoding", b"identity"),
+        )
+
+    def body(self, profile: Profile) -> bytes:
+        return chat_body(self.translation.chat, profile, stream=self.streams or profile.stream_only)
+
+    def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
+        encoding = refused.headers.get("content-encoding", "identity")
+        return refusal(
+            refused.status,
+            refused.headers,
+            _decoded(refused.body, encoding),
+            max_retry_after=max_retry_after,
+        )
+
+    # As an exchange ----------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        return self.assembler.finished
+
+    def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
+        self.note_head(status, fields)
+        if not 200 <= status < 300:
+            return "refuse"
+        self._reader = AnswerReader()
+        self._decoder = ContentDecoder(_value(fields, b"content-encoding") or "identity")
+        self._offered = []
+        if not self._opened:
+            self.assembler = self._new_assembler()
+        return "offer"
+
+    def offer(self, data: bytes) -> bool | FailedAnswer:
+        return self._weigh(self._reader.feed(self._decoder.feed(data)), ended=False)
+
+    def offer_end(self) -> bool | FailedAnswer:
+        parts = self._reader.feed(self._decoder.end())
+        return self._weigh([*parts, *self._reader.end()], ended=True)
+
+    def _weigh(self, parts: Sequence[AnswerPart], *, ended: bool) -> bool | FailedAnswer:
+        self._offered += parts
+        if self._offered and isinstance(self._offered[0], Failure):
+            return FailedAnswer(self._offered[0])
+        if self.streams:
+            return bool(self._offered)
+        if not ended:
+            return False
+        # A client that does not stream gets a status of its own for an answer that failed late.
+        self.assembler.feed(self._offered)
+        self.assembler.end()
+        if self.assembler.error:
+            return FailedAnswer(self.assembler.error)
+        return bool(self._offered)
+
+    def open(self) -> Answer:
+        self._opened = True
+        self._first_event()
+        fields = [
+            (name, value) for name, value in self.upstream_fields if name.lower().startswith(TOLD)
+        ]
+        warnings = self.translation.report.header()
+        if warnings:
+            fields.append((b"x-bridge-warnings", warnings.encode("ascii", "replace")))
+        if self.streams:
+            fields.append((b"content-type", b"text/event-stream; charset=utf-8"))
+            fields.append((b"cache-control", b"no-cache"))
+            return Answer(200, tuple(fields))
+        fields.append((b"content-type", b"application/json"))
+        body = json.dumps(self.assembler.response(), ensure_ascii=False).encode(
+            "utf-8", "backslashreplace"
+        )
+        self.recording.add(body)
+        return Answer(200, tuple(fields), body)
+
+    def accepted(self) -> bytes:
+        parts, self._offered = self._offered, []
+        return self._recorded(self.assembler.feed(parts))
+
+    def feed(self, data: bytes) -> bytes:
+        return self._recorded(self.assembler.feed(self._reader.feed(self._decoder.feed(data))))
+
+    def end(self) -> bytes:
+        parts = [*self._reader.feed(self._decoder.end()), *self._reader.end()]
+        return self._recorded(self.assembler.feed(parts) + self.assembler.end())
+
+    def broken(self, outcome: Broken) -> bytes:
+        self.note_failure(outcome.message)
+        return self.stop(
+            Failure(
+                f"The connection to the upstream was lost: {outcome.message}",
+                type="server_error",
+                code="server_error",
+            )
+        )
+
+    def fail(self, error: BridgeError) -> bytes:
+        return self.stop(
+            Failure(error.message, type=error.type, code=error.code, status=error.status)
+        )
+
+    def stop(self, failure: Failure) -> bytes:
+        """The last events of an answer that cannot go on."""
+        return self._recorded(self.assembler.start() + self.assembler.fail(failure))
+
+    def heartbeat(self) -> bytes:
+        return self._recorded(self.assembler.start() + KEEP_ALIVE)
+
+    def summary(self) -> dict[str, JsonValue]:
+        return {
+            **super().summary(),
+            "status": self.assembler.response()["status"],
+            "warnings": self.translation.report.header(),
+            "usage_is_estimated": self.assembler.usage_is_estimated,
+        }
+
+    def line(self, failure: str | None) -> str:
+        """One line for the log."""
+        response = self.assembler.response()
+        words = [str(self.translation.chat.model), failure or str(response["status"])]
+        usage = response["usage"]
+        if isinstance(usage, dict):
+            guess = "~" if self.assembler.usage_is_estimated else ""
+            words.append(f"{guess}{usage['input_tokens']} in, {guess}{usage['output_tokens']} out")
+        if self.first_event_at is not None:
+            words.append(f"first event {self.first_event_at - self.began_at:.2f} s")
+        words += [f"account {self.tried[-1]}"] if self.tried else []
+        warnings = self.translation.report.header()
+        return " · ".join([*words, warnings] if warnings else words)
+
+    def _recorded(self, data: bytes) -> bytes:
+        if data:
+            self.recording.add(data)
+        return data
+
+
+class Relay(Journey):
+    """A request to another path of a claimed host: untouched, but sent with an account."""
+
+    streams = True
+    beats = False
+    finished = False
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        client_fields: HeaderFields,
+        content: bytes,
+        clock: Callable[[], float],
+        heartbeat_s: int,
+        timeout_s: int,
+        recording_limit: int,
+    ) -> None:
+        super().__init__(
+            clock=clock,
+            heartbeat_s=heartbeat_s,
+            timeout_s=timeout_s,
+            recording_limit=recording_limit,
+        )
+        self._path = path
+        self._client_fields = client_fields
+        self._content = content
+        self._status = 200
+
+    def target(self, base_path: str) -> str:
+        """The client's ``/v1`` stands for the account's base path."""
+        if self._path == "/v1" or self._path.startswith(("/v1/", "/v1?")):
+            return base_path + self._path.removeprefix("/v1")
+        return self._path
+
+    def headers(self) -> HeaderFields:
+        dropped = HOP_BY_HOP | CREDENTIALS | {b"content-length"}
+        return tuple(field for field in self._client_fields if field[0].lower() not in dropped)
+
+    def body(self, profile: Profile) -> bytes:
+        return self._content
+
+    def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
+        return refusal(
+            refused.status, refused.headers, refused.body, max_retry_after=max_retry_after
+        )
+
+    def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
+        self.note_head(status, fields)
+        self._status = status
+        return "accept"
+
+    def offer(self, data: bytes) -> bool:
+        return True
+
+    def offer_end(self) -> bool:
+        return True
+
+    def open(self) -> Answer:
+        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in HOP_BY_HOP)
+        return Answer(self._status, fields)
+
+    def accepted(self) -> bytes:
+        return b""
+
+    def feed(self, data: bytes) -> bytes:
+        self._first_event()
+        self.recording.add(data)
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+    def broken(self, outcome: Broken) -> None:
+        self.note_failure(outcome.message)
+
+    def fail(self, error: BridgeError) -> bytes:
+        return b""
+
+    def heartbeat(self) -> bytes:
+        return b""
+
+
+def forwarded(fields: HeaderFields) -> HeaderFields:
+    """The client's headers that an upstream may see with a rewritten body."""
+    dropped = HOP_BY_HOP | CREDENTIALS | OPENAI_ONLY | OF_THE_BODY
+    return tuple(
+        (name, value)
+        for name, value in fields
+        if name.lower() not in dropped and not name.lower().startswith(OPENAI_PREFIXES)
+    )
+
+
+def _value(fields: HeaderFields, wanted: bytes) -> str | None:
+    for name, value in fields:
+        if name.lower() == wanted:
+            return value.decode("latin-1")
+    return None
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """As much of a failed answer's body as can be decoded: it may be cut."""
+    try:
+        decoder = ContentDecoder(encoding)
+        return decoder.feed(body)
+    except ValueError:
+        return b""
