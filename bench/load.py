@@ -1,0 +1,241 @@
+"""The load generator: `python -m bench.load` reads jobs as JSON lines and answers with results.
+
+While the clock runs it only keeps what arrives and when; answers are checked afterwards.
+"""
+
+import asyncio
+import gc
+import socket
+import ssl
+import statistics
+import sys
+from time import perf_counter
+
+from bench.answers import WrongAnswer, check
+from bench.jobs import JOB, Failed, Job, Paced, PacedResult, Route, Series, SeriesResult
+from bench.meter import cpu_seconds
+from bench.workloads import CONVERSATION, WORKLOADS, Workload, request_body
+
+PATIENCE = 60.0
+EVENT_MARK = b"data: {"
+LAST_HTTP_CHUNK = b"\r\n0\r\n\r\n"
+
+
+class Exchange:
+    def __init__(self) -> None:
+        self.started = 0.0
+        self.first_event = 0.0
+        self.finished = 0.0
+        self.size = 0
+        self.pieces: list[bytes] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def raw(self) -> bytes:
+        return b"".join(self.pieces)
+
+    async def wait(self) -> None:
+        try:
+            await asyncio.wait_for(self.done, PATIENCE)
+        except TimeoutError:
+            message = f"no end of the answer within {PATIENCE:.0f} s: …{self.raw()[-300:]!r}"
+            raise WrongAnswer(message) from None
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport
+        self._exchange: Exchange | None = None
+        self._tail = b""
+        self._length: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._exchange and not self._exchange.done.done():
+            seen = self._exchange.raw()[-300:]
+            error = WrongAnswer(f"the connection closed within an answer: …{seen!r}")
+            self._exchange.done.set_exception(error)
+
+    def send(self, request: bytes) -> Exchange:
+        exchange = self._exchange = Exchange()
+        self._tail, self._length = b"", None
+        exchange.started = perf_counter()
+        self.transport.write(request)
+        return exchange
+
+    def data_received(self, data: bytes) -> None:
+        now = perf_counter()
+        exchange = self._exchange
+        assert exchange
+        exchange.pieces.append(data)
+        exchange.size += len(data)
+        if not exchange.first_event:
+            self._read_beginning(exchange, now)
+        self._tail = data[-7:] if len(data) >= 7 else (self._tail + data)[-7:]
+        # JSON has no raw CR, so the end of the body cannot be seen inside an event.
+        if self._tail == LAST_HTTP_CHUNK or exchange.size == self._length:
+            exchange.finished = now
+            exchange.done.set_result(None)
+
+    def _read_beginning(self, exchange: Exchange, now: float) -> None:
+        head, _, body = exchange.raw().partition(b"\r\n\r\n")
+        if EVENT_MARK in body:
+            exchange.first_event = now
+        _, found, value = head.lower().partition(b"\r\ncontent-length:")
+        if found:
+            self._length = len(head) + 4 + int(value.partition(b"\r\n")[0])
+
+
+async def connect(route: Route) -> Connection:
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    sock.setblocking(False)
+    await loop.sock_connect(sock, (route.host, route.port))
+    if route.connect:
+        line = f"CONNECT {route.authority} HTTP/1.1\r\nhost: {route.authority}\r\n\r\n"
+        await loop.sock_sendall(sock, line.encode())
+        answer = await loop.sock_recv(sock, 4096)
+        if b" 200 " not in answer:
+            raise WrongAnswer(f"CONNECT was answered {answer[:300]!r}")
+    context: ssl.SSLContext | None = None
+    if route.tls_name:
+        context = ssl.create_default_context(cafile=route.ca)
+        context.set_alpn_protocols(["http/1.1"])
+    _, connection = await loop.create_connection(
+        Connection, sock=sock, ssl=context, server_hostname=route.tls_name
+    )
+    return connection
+
+
+class Requests:
+    """A workload's requests for one route, each the beginning of another conversation."""
+
+    _conversations = 0
+
+    def __init__(self, route: Route, workload: Workload) -> None:
+        self._body = request_body(workload, route.api)
+        self._head = (
+            f"POST {route.path} HTTP/1.1\r\nhost: {route.authority}\r\n"
+            f"authorization: Bearer {route.bearer}\r\ncontent-type: application/json\r\n"
+            f"accept: text/event-stream\r\ncontent-length: {len(self._body)}\r\n\r\n"
+        ).encode()
+
+    def next(self) -> bytes:
+        Requests._conversations += 1
+        conversation = b"conversation-%06d" % Requests._conversations
+        return self._head + self._body.replace(CONVERSATION, conversation, 1)
+
+
+async def one_after_the_other(
+    connection: Connection, requests: Requests, count: int
+) -> list[Exchange]:
+    exchanges = []
+    for _ in range(count):
+        request = requests.next()
+        exchange = connection.send(request)
+        await exchange.wait()
+        exchanges.append(exchange)
+    return exchanges
+
+
+async def run_series(job: Series) -> SeriesResult:
+    workload = WORKLOADS[job.model]
+    connections = [await connect(job.route) for _ in range(job.connections)]
+    try:
+        # Short answers warm a connection whatever the workload is.
+        warm_up = workload if workload.history else WORKLOADS["bench-short"]
+        for connection in connections:
+            opening = Requests(job.route, warm_up)
+            for exchange in await one_after_the_other(connection, opening, job.warmup):
+                check(exchange.raw(), warm_up, job.route.api)
+        requests = Requests(job.route, workload)
+        cpu_before = job.pid and cpu_seconds(job.pid)
+        started = perf_counter()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(one_after_the_other(connection, requests, job.requests))
+                for connection in connections
+            ]
+        wall = perf_counter() - started
+        cpu = job.pid and cpu_before and cpu_seconds(job.pid) - cpu_before
+    finally:
+        for connection in connections:
+            connection.transport.abort()
+    exchanges = [exchange for task in tasks for exchange in task.result()]
+    for exchange in exchanges:
+        check(exchange.raw(), workload, job.route.api)
+    return SeriesResult(
+        first_event_ms=1e3 * statistics.median(x.first_event - x.started for x in exchanges),
+        whole_ms=1e3 * statistics.median(x.finished - x.started for x in exchanges),
+        wall_ms=1e3 * wall,
+        cpu_us=cpu and 1e6 * cpu,
+    )
+
+
+async def run_paced(job: Paced) -> PacedResult:
+    workload, short = WORKLOADS[job.model], WORKLOADS["bench-short"]
+    connections = [await connect(job.route) for _ in range(job.streams)]
+    try:
+        opening = Requests(job.route, short)
+        for connection in connections:
+            for exchange in await one_after_the_other(connection, opening, 1):
+                check(exchange.raw(), short, job.route.api)
+        requests = Requests(job.route, workload)
+        exchanges = [connection.send(requests.next()) for connection in connections]
+        await asyncio.sleep(job.settle)
+        cpu_before = cpu_seconds(job.pid)
+        sizes_before = [exchange.size for exchange in exchanges]
+        await asyncio.sleep(job.window)
+        cpu = cpu_seconds(job.pid) - cpu_before
+        sizes = [exchange.size for exchange in exchanges]
+        if not all(sizes_before) or any(exchange.done.done() for exchange in exchanges):
+            raise WrongAnswer("a stream did not run through the whole window")
+        for exchange in exchanges:
+            await exchange.wait()
+    finally:
+        for connection in connections:
+            connection.transport.abort()
+    count = 0
+    for exchange, before, after in zip(exchanges, sizes_before, sizes, strict=True):
+        raw = exchange.raw()
+        check(raw, workload, job.route.api)
+        count += raw[before:after].count(EVENT_MARK)
+    return PacedResult(cpu_us_per_event=1e6 * cpu / count)
+
+
+async def run(job: Job) -> SeriesResult | PacedResult:
+    # A collection in the timed part would be the load generator's, not the system's.
+    gc.collect()
+    gc.disable()
+    try:
+        return await (run_series(job) if isinstance(job, Series) else run_paced(job))
+    finally:
+        gc.enable()
+
+
+def report(job: Job) -> SeriesResult | PacedResult | Failed:
+    try:
+        return asyncio.run(run(job))
+    except ExceptionGroup as group:
+        error = first_of(group)
+    except (WrongAnswer, OSError, ValueError, LookupError) as single:
+        error = single
+    return Failed(error=f"{type(error).__name__}: {error}")
+
+
+def first_of(group: ExceptionGroup) -> Exception:
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, ExceptionGroup) else error
+
+
+def main() -> None:
+    for line in sys.stdin:
+        result = report(JOB.validate_json(line))
+        sys.stdout.write(result.model_dump_json() + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

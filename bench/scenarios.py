@@ -1,0 +1,201 @@
+"""What is measured, how often, and the most it may cost."""
+
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from bench.jobs import Paced, PacedResult, Series, SeriesResult
+from bench.meter import resident_kib
+from bench.systems import MODES, SUBJECT, YARDSTICK, Bench, Lane, Mode
+from bench.workloads import HISTORY_SIZES, WORKLOADS, request_body
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    label: str
+    unit: str
+    compare: Literal["times", "plus"]
+    """How a system stands to the yardstick: so many times, or so much more."""
+    limit: float | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    metric: Metric
+    mode: Mode
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, system: str) -> float | None:
+        return statistics.median(self.rounds[system]) if system in self.rounds else None
+
+    def comparison(self, system: str) -> float | None:
+        """Median over the rounds of each round's own comparison, so that drift cancels out."""
+        if system not in self.rounds or YARDSTICK not in self.rounds:
+            return None
+        pairs = zip(self.rounds[system], self.rounds[YARDSTICK], strict=True)
+        if self.metric.compare == "times":
+            return statistics.median(own / base for own, base in pairs)
+        return statistics.median(own - base for own, base in pairs)
+
+    def within_limit(self) -> bool | None:
+        value = self.comparison(SUBJECT)
+        if value is None or self.metric.limit is None:
+            return None
+        return value <= self.metric.limit
+
+
+type Values = tuple[float | None, ...]
+type Measure = Callable[[Bench, Lane], Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    key: str
+    metrics: tuple[Metric, ...]
+    measure: Measure
+    """One value per metric; None where the system has none."""
+    rounds: int
+    modes: tuple[Mode, ...] = MODES
+    direct: bool = True
+    """Whether the upstream without any proxy takes part."""
+
+    def run(self, bench: Bench) -> list[Row]:
+        """All systems in turn, round after round."""
+        rows = {mode: [Row(metric, mode) for metric in self.metrics] for mode in self.modes}
+        lanes = [
+            lane
+            for lane in bench.lanes
+            if lane.mode in self.modes and (self.direct or lane.pid is not None)
+        ]
+        for number in range(1, self.rounds + 1):
+            sys.stderr.write(f"bench: {self.key}, round {number} of {self.rounds}\n")
+            for lane in lanes:
+                values = self.measure(bench, lane)
+                for row, value in zip(rows[lane.mode], values, strict=True):
+                    if value is None:
+                        continue
+                    row.rounds.setdefault(lane.system.name, []).append(value)
+        return [rows[mode][i] for i in range(len(self.metrics)) for mode in self.modes]
+
+
+def scenarios(*, quick: bool) -> list[Scenario]:
+    def rounds(full: int, fewer: int) -> int:
+        return fewer if quick else full
+
+    return [
+        Scenario(
+            "burst",
+            (
+                Metric("burst, 10,000 text chunks", "ms", "times", 1.6),
+                Metric("  CPU per chunk", "µs", "times"),
+            ),
+            partial(burst, "bench-burst"),
+            rounds(7, 2),
+        ),
+        Scenario(
+            "arguments",
+            (
+                Metric("burst, 5,000 argument fragments", "ms", "times", 1.6),
+                Metric("  CPU per fragment", "µs", "times"),
+            ),
+            partial(burst, "bench-arguments"),
+            rounds(7, 2),
+        ),
+        Scenario(
+            "paced",
+            (Metric("100 streams at 50/s, CPU per chunk", "µs", "times", 1.2),),
+            partial(paced, 2 if quick else 3),
+            rounds(5, 1),
+            direct=False,
+        ),
+        Scenario(
+            "short",
+            (
+                Metric("short request, first event", "ms", "plus", 1.0),
+                Metric("  CPU per request", "ms", "plus"),
+            ),
+            partial(short, 100 if quick else 300),
+            rounds(5, 2),
+        ),
+        Scenario(
+            "concurrent",
+            (Metric("16 at once, wall per request", "ms", "plus"),),
+            partial(concurrent, 10 if quick else 30),
+            rounds(5, 1),
+        ),
+        *(
+            Scenario(
+                f"history-{items}",
+                (Metric(f"history, {history_label(items)}, first event", "ms", "plus", 8.0),),
+                partial(history, items, 5 if quick else 10),
+                rounds(5, 1),
+            )
+            for items in HISTORY_SIZES
+        ),
+        Scenario(
+            "memory",
+            (Metric("memory, growth per request", "KB", "plus"),),
+            partial(memory, 500 if quick else 2_000),
+            1,
+            modes=("reverse",),
+            direct=False,
+        ),
+    ]
+
+
+def history_label(items: int) -> str:
+    size = len(request_body(WORKLOADS[f"bench-history-{items}"], "responses"))
+    return f"{items} items, {size / 1000:,.0f} KB"
+
+
+def per(count: int, value: float | None) -> float | None:
+    return None if value is None else value / count
+
+
+def burst(model: str, bench: Bench, lane: Lane) -> Values:
+    job = Series(route=lane.route, model=model, requests=1, pid=lane.pid)
+    result = bench.run(job, SeriesResult)
+    return result.whole_ms, per(len(WORKLOADS[model].pieces), result.cpu_us)
+
+
+def paced(seconds: int, bench: Bench, lane: Lane) -> Values:
+    assert lane.pid
+    job = Paced(
+        route=lane.route,
+        model=f"bench-paced-{seconds}",
+        streams=100,
+        settle=0.5,
+        window=seconds - 0.8,
+        pid=lane.pid,
+    )
+    result = bench.run(job, PacedResult)
+    return (result.cpu_us_per_event,)
+
+
+def short(requests: int, bench: Bench, lane: Lane) -> Values:
+    job = Series(route=lane.route, model="bench-short", requests=requests, warmup=20, pid=lane.pid)
+    result = bench.run(job, SeriesResult)
+    return result.first_event_ms, per(1_000 * requests, result.cpu_us)
+
+
+def concurrent(requests: int, bench: Bench, lane: Lane) -> Values:
+    job = Series(route=lane.route, model="bench-short", requests=requests, connections=16)
+    return (bench.run(job, SeriesResult).wall_ms / (16 * requests),)
+
+
+def history(items: int, requests: int, bench: Bench, lane: Lane) -> Values:
+    job = Series(route=lane.route, model=f"bench-history-{items}", requests=requests, warmup=2)
+    return (bench.run(job, SeriesResult).first_event_ms,)
+
+
+def memory(requests: int, bench: Bench, lane: Lane) -> Values:
+    with bench.fresh(lane) as other:
+        assert other.pid
+        job = Series(route=other.route, model="bench-short", requests=200)
+        bench.run(job, SeriesResult)
+        before = resident_kib(other.pid)
+        bench.run(job.model_copy(update={"requests": requests}), SeriesResult)
+        return ((resident_kib(other.pid) - before) / requests,)
