@@ -1,0 +1,361 @@
+"""What every stream of Responses events must obey (responses-to-chat §7, §8; clients.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+# An event is checked field by field; a static type would claim what the checker is there to prove.
+type Event = dict[str, Any]
+
+CHANGING_KEYS: Final = frozenset(
+    ["status", "completed_at", "error", "incomplete_details", "output", "usage", "service_tier"]
+)
+CONSTANT_KEYS: Final = frozenset(
+    [
+        "id",
+        "object",
+        "created_at",
+        "background",
+        "instructions",
+        "max_output_tokens",
+        "max_tool_calls",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "prompt_cache_key",
+        "reasoning",
+        "safety_identifier",
+        "store",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "truncation",
+        "presence_penalty",
+        "frequency_penalty",
+        "user",
+    ]
+)
+TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+ID_PREFIXES: Final = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_"}
+PART_KINDS: Final = {
+    "output_text": ("message", "text"),
+    "refusal": ("message", "refusal"),
+    "reasoning_text": ("reasoning", "text"),
+    "summary_text": ("reasoning", "text"),
+}
+
+
+def events_of(stream: bytes) -> list[Event]:
+    """The events of a whole stream, whose framing is checked on the way."""
+    text = stream.decode("utf-8")
+    assert text.endswith("\n\n"), "the stream does not end with a blank line"
+    frames = text[:-2].split("\n\n")
+    assert frames[-1] == "data: [DONE]", "the stream does not end with [DONE]"
+    events = []
+    for frame in frames[:-1]:
+        lines = frame.split("\n")
+        assert len(lines) == 2, f"a frame has {len(lines)} lines: {frame[:200]}"
+        assert lines[0].startswith("event: "), f"a frame does not name its event: {frame[:200]}"
+        assert lines[1].startswith("data: "), f"a frame has no data: {frame[:200]}"
+        event = json.loads(lines[1].removeprefix("data: "))
+        name = lines[0].removeprefix("event: ")
+        assert name == event["type"], f"the frame is named {name}, its type is {event['type']}"
+        events.append(event)
+    return events
+
+
+def check_events(events: list[Event]) -> None:
+    """Raises an AssertionError that says which rule the events of one whole response break."""
+    types = [event["type"] for event in events]
+    assert types[:2] == ["response.created", "response.in_progress"], (
+        f"a response starts with created and in_progress, not with {types[:2]}"
+    )
+    for number, event in enumerate(events):
+        assert event.get("sequence_number") == number, (
+            f"event {number} ({event['type']}) has sequence_number {event.get('sequence_number')}"
+        )
+    terminal = [name for name in types if name in TERMINAL]
+    assert len(terminal) == 1, f"a response has one terminal event, not {terminal}"
+    assert types[-1] == terminal[0], f"events follow {terminal[0]}: {types[-1]}"
+    checker = _Checker(events[0]["response"])
+    for event in events:
+        checker.take(event)
+
+
+@dataclass
+class _Part:
+    type: str
+    text: str = ""
+    logprobs: list[Any] = field(default_factory=list)
+    text_done: bool = False
+    done: bool = False
+    value: Any = None
+
+
+@dataclass
+class _Item:
+    added: Event
+    parts: list[_Part] = field(default_factory=list)
+    arguments: str = ""
+    arguments_done: bool = False
+    done: Event | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.added['type']} {self.added['id']}"
+
+
+class _Checker:
+    def __init__(self, first: Event) -> None:
+        self._first = first
+        self._items: list[_Item] = []
+        self._handlers: dict[str, Callable[[Event], None]] = {
+            "response.created": self._running,
+            "response.in_progress": self._running,
+            "response.output_item.added": self._added,
+            "response.output_item.done": self._done,
+            "response.content_part.added": self._part_added,
+            "response.content_part.done": self._part_done,
+            "response.reasoning_summary_part.added": self._part_added,
+            "response.reasoning_summary_part.done": self._part_done,
+            "response.function_call_arguments.delta": self._arguments_delta,
+            "response.function_call_arguments.done": self._arguments_done,
+            "response.completed": self._terminal,
+            "response.incomplete": self._terminal,
+            "response.failed": self._terminal,
+        }
+        for text in ("output_text", "refusal", "reasoning_text", "reasoning_summary_text"):
+            self._handlers[f"response.{text}.delta"] = self._text_delta
+            self._handlers[f"response.{text}.done"] = self._text_done
+
+    def take(self, event: Event) -> None:
+        handler = self._handlers.get(event["type"])
+        assert handler is not None, f"there is no event {event['type']}"
+        handler(event)
+
+    def _snapshot(self, event: Event) -> Event:
+        response: Event = event["response"]
+        keys = CONSTANT_KEYS | CHANGING_KEYS
+        assert response.keys() == keys, (
+            f"{event['type']}: keys {sorted(response.keys() ^ keys)} are wrong or missing"
+        )
+        for key in CONSTANT_KEYS:
+            assert response[key] == self._first[key], f"{event['type']}: {key} has changed"
+        assert response["object"] == "response", "object is not response"
+        assert response["id"].startswith("resp_"), f"the response has id {response['id']}"
+        assert type(response["created_at"]) is int, "created_at is not an integer"
+        assert type(response["service_tier"]) is str, "service_tier is not a string"
+        return response
+
+    def _running(self, event: Event) -> None:
+        response = self._snapshot(event)
+        assert response["status"] == "in_progress", f"{event['type']}: {response['status']}"
+        assert response["output"] == [], f"{event['type']}: there is output already"
+        for key in ("usage", "error", "incomplete_details", "completed_at"):
+            assert response[key] is None, f"{event['type']}: {key} is not null"
+
+    def _added(self, event: Event) -> None:
+        item = event["item"]
+        assert event["output_index"] == len(self._items), (
+            f"item {len(self._items)} has output_index {event['output_index']}"
+        )
+        prefix = ID_PREFIXES[item["type"]]
+        assert item["id"].startswith(prefix), f"a {item['type']} has id {item['id']}"
+        assert item["id"] not in {it.added["id"] for it in self._items}, f"{item['id']} comes twice"
+        assert item["status"] == "in_progress", f"{item['id']} is added as {item['status']}"
+        for key in ("content", "summary"):
+            assert not item.get(key), f"{item['id']} is added with {key}"
+        if item["type"] == "function_call":
+            self._check_new_call(item)
+        texts = [it for it in self._items if it.added["type"] != "function_call"]
+        for other in texts:
+            assert other.done is not None, f"{item['id']} is added while {other.name} is open"
+        if item["type"] == "reasoning":
+            assert item["summary"] == [], f"{item['id']} has no summary"
+        self._items.append(_Item(item))
+
+    def _check_new_call(self, item: Event) -> None:
+        assert item["arguments"] == "", f"{item['id']} is added with arguments"
+        assert item["name"], f"{item['id']} has no name"
+        assert item["call_id"], f"{item['id']} has no call_id"
+        call_ids = {it.added.get("call_id") for it in self._items}
+        assert item["call_id"] not in call_ids, f"{item['call_id']} comes twice"
+
+    def _open_item(self, event: Event) -> _Item:
+        index = event["output_index"]
+        assert index < len(self._items), f"{event['type']} comes before its item {index}"
+        item = self._items[index]
+        assert event.get("item_id", item.added["id"]) == item.added["id"], (
+            f"{event['type']} for item {index} has item_id {event.get('item_id')}"
+        )
+        assert item.done is None, f"{event['type']} comes after {item.name} is done"
+        return item
+
+    def _part_added(self, event: Event) -> None:
+        item = self._open_item(event)
+        kind = event["part"]["type"]
+        item_type, key = PART_KINDS[kind]
+        assert item_type == item.added["type"], f"{item.name} has a part {kind}"
+        assert event["part"][key] == "", f"a part of {item.name} is added with text"
+        is_summary = event["type"] == "response.reasoning_summary_part.added"
+        assert is_summary == (kind == "summary_text"), f"{event['type']} has a part {kind}"
+        assert all(part.done for part in item.parts), f"{item.name} has two open parts"
+        assert self._index(event) == len(item.parts), f"{item.name}: part indices are not dense"
+        item.parts.append(_Part(kind))
+
+    def _index(self, event: Event) -> int:
+        key = "summary_index" if "reasoning_summary" in event["type"] else "content_index"
+        assert type(event.get(key)) is int, f"{event['type']} has no {key}"
+        index: int = event[key]
+        return index
+
+    def _open_part(self, event: Event) -> tuple[_Item, _Part]:
+        item = self._open_item(event)
+        index = self._index(event)
+        assert index < len(item.parts), f"{event['type']} comes before its part {index}"
+        part = item.parts[index]
+        assert not part.done, f"{event['type']} comes after the part {index} of {item.name} is done"
+        return item, part
+
+    def _text_delta(self, event: Event) -> None:
+        item, part = self._open_part(event)
+        self._check_text_type(event, part)
+        assert not part.text_done, f"{item.name} has a delta after its text is done"
+        assert event["delta"], f"{item.name} has an empty delta"
+        if part.type == "output_text":
+            assert type(event["logprobs"]) is list, f"{item.name} has a delta without logprobs"
+            part.logprobs += event["logprobs"]
+        part.text += event["delta"]
+
+    def _check_text_type(self, event: Event, part: _Part) -> None:
+        name = event["type"].split(".")[1].replace("reasoning_summary_text", "summary_text")
+        assert name == part.type, f"{event['type']} is for a part {part.type}"
+
+    def _text_done(self, event: Event) -> None:
+        item, part = self._open_part(event)
+        self._check_text_type(event, part)
+        assert not part.text_done, f"the text of {item.name} is done twice"
+        text = event[PART_KINDS[part.type][1]]
+        assert text == part.text, f"{item.name}: done text {text!r} is not the deltas {part.text!r}"
+        if part.type == "output_text":
+            assert event["logprobs"] == part.logprobs, f"{item.name}: other logprobs when done"
+        part.text_done = True
+
+    def _part_done(self, event: Event) -> None:
+        item, part = self._open_part(event)
+        value = event["part"]
+        assert part.text_done, f"a part of {item.name} is done before its text"
+        assert value["type"] == part.type, f"a part of {item.name} has changed its type"
+        assert value[PART_KINDS[part.type][1]] == part.text, f"{item.name}: other text in the part"
+        if part.type == "output_text":
+            assert value["annotations"] == [], f"{item.name} has annotations"
+            assert len(value["logprobs"]) == len(part.logprobs), f"{item.name} loses logprobs"
+        part.done = True
+        part.value = value
+
+    def _open_call(self, event: Event) -> _Item:
+        item = self._open_item(event)
+        assert item.added["type"] == "function_call", f"{event['type']} is for {item.name}"
+        assert not item.arguments_done, f"{event['type']} after the arguments of {item.name}"
+        return item
+
+    def _arguments_delta(self, event: Event) -> None:
+        item = self._open_call(event)
+        assert event["delta"], f"{item.name} has an empty delta"
+        item.arguments += event["delta"]
+
+    def _arguments_done(self, event: Event) -> None:
+        item = self._open_call(event)
+        assert event["arguments"] == item.arguments, (
+            f"{item.name}: done arguments {event['arguments']!r} are not the deltas "
+            f"{item.arguments!r}"
+        )
+        assert event["name"] == item.added["name"], f"{item.name}: other name in arguments.done"
+        item.arguments_done = True
+
+    def _done(self, event: Event) -> None:
+        item = self._open_item(event)
+        value = event["item"]
+        assert value["status"] in ("completed", "incomplete"), f"{item.name} is {value['status']}"
+        self._check_item(item, value)
+        for part in item.parts:
+            assert part.done, f"{item.name} is done before its part"
+        if value["type"] == "function_call":
+            assert item.arguments_done, f"{item.name} is done before its arguments"
+            if value["status"] == "completed":
+                assert value["arguments"].strip(), f"{item.name} is completed without arguments"
+        elif value["type"] == "message":
+            assert value["content"] == [part.value for part in item.parts], (
+                f"{item.name}: other content in the item than in its parts"
+            )
+        item.done = value
+
+    def _check_item(self, item: _Item, value: Event) -> None:
+        """An item as it is now, against all that the events have told of it."""
+        for key in ("type", "id", "call_id", "name", "namespace", "role"):
+            assert value.get(key) == item.added.get(key), f"{item.name}: {key} has changed"
+        if value["type"] == "function_call":
+            assert value["arguments"] == item.arguments, f"{item.name}: other arguments"
+            return
+        parts = [*value.get("content", []), *value.get("summary", [])]
+        texts = [(part["type"], part[PART_KINDS[part["type"]][1]]) for part in parts]
+        expected = [(part.type, part.text) for part in item.parts]
+        assert texts == expected, f"{item.name} has {texts}, the deltas were {expected}"
+
+    def _terminal(self, event: Event) -> None:
+        response = self._snapshot(event)
+        status = event["type"].removeprefix("response.")
+        assert response["status"] == status, f"{event['type']} has status {response['status']}"
+        self._check_usage(response["usage"])
+        details = response["incomplete_details"]
+        assert (response["error"] is not None) == (status == "failed"), "error is out of place"
+        assert (details is not None) == (status == "incomplete"), "incomplete_details out of place"
+        assert (type(response["completed_at"]) is int) == (status == "completed"), (
+            f"completed_at is {response['completed_at']} in {event['type']}"
+        )
+        if status == "failed":
+            self._check_failed(response)
+            return
+        if details is not None:
+            assert details["reason"] in ("max_output_tokens", "content_filter"), f"{details}"
+        for item in self._items:
+            assert item.done is not None, f"{item.name} is not done before {event['type']}"
+            if status == "completed":
+                assert item.done["status"] == "completed", f"{item.name} is not completed"
+        assert response["output"] == [item.done for item in self._items], (
+            "the output is not the items as they were done"
+        )
+
+    def _check_failed(self, response: Event) -> None:
+        error = response["error"]
+        assert error["code"], "the error has no code"
+        assert error["message"], "the error has no message"
+        assert len(response["output"]) == len(self._items), "the output has other items"
+        for item, value in zip(self._items, response["output"], strict=True):
+            if item.done is not None:
+                assert value == item.done, f"{item.name} has changed since it was done"
+                continue
+            assert value["status"] == "incomplete", f"{item.name} is open, yet {value['status']}"
+            self._check_item(item, value)
+
+    def _check_usage(self, usage: Any) -> None:
+        assert usage is not None, "the terminal event has no usage"
+        counts = [
+            usage["input_tokens"],
+            usage["output_tokens"],
+            usage["total_tokens"],
+            usage["input_tokens_details"]["cached_tokens"],
+            usage["input_tokens_details"]["cache_write_tokens"],
+            usage["output_tokens_details"]["reasoning_tokens"],
+        ]
+        assert all(type(count) is int and count >= 0 for count in counts), f"usage is {usage}"
+        assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], (
+            f"usage does not add up: {usage}"
+        )
