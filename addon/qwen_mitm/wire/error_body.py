@@ -35,8 +35,9 @@ _TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rat
 _LONGEST_TEXT: Final = 300
 # Unclosed elements run to the end, so that every pattern takes linear time on any input.
 _UNSEEN: Final = re.compile(
-    r"<!--.*?(?:-->|\Z)|<(script|style|head)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
 )
+_HEAD: Final = re.compile(r"<head\b.*?(?:</head\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 _TAG: Final = re.compile(r"<[^<>]*>")
 
 
@@ -62,9 +63,15 @@ def readable(data: bytes) -> str:
     """The words of a page or of plain text, on one line and short; "" if there are none."""
     text = data.decode("utf-8", "replace")
     if text.lstrip("\ufeff \t\r\n").startswith("<"):
-        text = html.unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
+        page = _UNSEEN.sub(" ", text)
+        # The title mostly says what the heading says.
+        text = _words(_HEAD.sub(" ", page)) or _words(page)
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1].rstrip() + "…"
+
+
+def _words(page: str) -> str:
+    return html.unescape(_TAG.sub(" ", page)).strip()
 
 
 def type_for(status: int | None) -> str:

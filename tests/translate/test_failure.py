@@ -1,0 +1,241 @@
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_mitm.errors import UpstreamRefused
+from qwen_mitm.translate.failure import client_code, failure_error, refusal
+from qwen_mitm.wire.chat import Failure
+
+
+def refused(status: int, body: bytes = b"", **headers: str) -> UpstreamRefused:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return refusal(status, named, body, max_retry_after=60)
+
+
+def passed(headers: Mapping[str, str]) -> dict[str, str]:
+    return refusal(429, headers, b"", max_retry_after=60).headers
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message", "type_", "param", "code"),
+    [
+        (
+            400,
+            b'{"error": {"message": "no", "type": "t", "param": "p", "code": "c"},'
+            b' "request_id": ""}',
+            *("no", "t", "p", "c"),
+        ),
+        (
+            404,
+            b'{"object": "error", "message": "no", "type": "NotFoundError", "code": 404}',
+            *("no", "NotFoundError", None, None),
+        ),
+        (
+            401,
+            b'{"code": "InvalidApiKey", "message": "no", "request_id": "r"}',
+            *("no", "authentication_error", None, "InvalidApiKey"),
+        ),
+        (
+            422,
+            b'{"detail": [{"loc": ["body", "model"], "msg": "Field required", "type": "missing"}]}',
+            *("model: Field required", "invalid_request_error", "model", None),
+        ),
+        (404, b'{"detail": "Not Found"}', "Not Found", "invalid_request_error", None, None),
+        (404, b'{"error": "no model"}', "no model", "invalid_request_error", None, None),
+        (
+            429,
+            b'{"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw":'
+            b' "{\\"error\\": {\\"message\\": \\"slow\\", \\"code\\": \\"limit_requests\\"}}"}}}',
+            *("slow", "rate_limit_error", None, "limit_requests"),
+        ),
+        (503, b"busy\n", "busy", "server_error", None, None),
+        (
+            502,
+            b"<html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>",
+            *("Bad gateway", "server_error", None, None),
+        ),
+        (500, b'{"foo": 1}', '{"foo": 1}', "server_error", None, None),
+    ],
+)
+def test_every_shape_of_a_refusal_becomes_the_shape_of_openai(
+    status: int, body: bytes, message: str, type_: str, param: str | None, code: str | None
+) -> None:
+    error = refused(status, body)
+    assert error.status == status
+    assert json.loads(error.body()) == {
+        "error": {"message": message, "type": type_, "param": param, "code": code}
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"{}", b"[]", b"null", b'""', b"<p></p>"])
+def test_refusal_without_a_reason_says_so(body: bytes) -> None:
+    message = "The upstream answered 403 (Forbidden) without a reason."
+    assert refused(403, body).message == message
+
+
+def test_empty_404_points_at_the_base_url() -> None:
+    assert "base URL" in refused(404).message
+
+
+def test_unknown_status_is_kept() -> None:
+    error = refused(529)
+    assert (error.status, error.type) == (529, "server_error")
+
+
+@pytest.mark.parametrize("status", [101, 204, 302, 600, 999])
+def test_status_that_is_no_refusal_is_a_bad_gateway(status: int) -> None:
+    assert refused(status, b"moved").status == 502
+
+
+@given(st.integers(400, 599), st.binary(max_size=60))
+def test_any_body_becomes_a_json_error_with_a_message(status: int, body: bytes) -> None:
+    error = refused(status, body)
+    assert json.loads(error.body())["error"]["message"]
+    assert error.status == status
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("invalid_request_error", "This model's maximum context length is 4096 tokens."),
+        ("invalid_parameter_error", "<400> x: Range of input length should be [1, 991808]"),
+        (None, "The prompt (5 tokens) is longer than the model's context length (4)."),
+        (None, "the request exceeds the available context size, try increasing it"),
+        ("context_length_exceeded", "no"),
+        ("exceed_context_size_error", "no"),
+    ],
+)
+def test_words_for_a_full_context_become_the_code_that_makes_clients_compact(
+    code: str | None, message: str
+) -> None:
+    body = json.dumps({"error": {"message": message, "code": code}}).encode()
+    assert refused(400, body).code == "context_length_exceeded"
+    error = failure_error(Failure(message, code=code))
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert client_code(code, message) == "context_length_exceeded"
+
+
+def test_llama_cpp_names_a_full_context_in_the_type() -> None:
+    body = b'{"error": {"code": 400, "message": "no", "type": "exceed_context_size_error"}}'
+    assert refused(400, body).code == "context_length_exceeded"
+
+
+def test_range_of_max_tokens_is_no_full_context() -> None:
+    message = "Range of max_tokens should be [1, 65536]"
+    assert client_code("invalid_parameter_error", message) == "invalid_prompt"
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "5"}, {"retry-after": "5"}),
+        ({"retry-after": "60"}, {"retry-after": "60"}),
+        ({"retry-after": "1.5"}, {"retry-after": "1.5"}),
+        ({"retry-after": "61"}, {}),
+        ({"retry-after": "-1"}, {}),
+        ({"retry-after": "soon"}, {}),
+        ({"retry-after": "nan"}, {}),
+        ({"retry-after": ""}, {}),
+        ({"retry-after-ms": "1500"}, {"retry-after-ms": "1500"}),
+        ({"retry-after-ms": "60001"}, {}),
+        (
+            {
+                "retry-after": "Fri, 20 Nov 2026 12:00:30 GMT",
+                "date": "Fri, 20 Nov 2026 12:00:00 GMT",
+            },
+            {"retry-after": "30"},
+        ),
+        (
+            {
+                "retry-after": "Fri, 20 Nov 2026 11:00:00 GMT",
+                "date": "Fri, 20 Nov 2026 12:00:00 GMT",
+            },
+            {"retry-after": "0"},
+        ),
+        (
+            {
+                "retry-after": "Fri, 20 Nov 2026 13:00:00 GMT",
+                "date": "Fri, 20 Nov 2026 12:00:00 GMT",
+            },
+            {},
+        ),
+        ({"retry-after": "Fri, 20 Nov 2026 12:00:30 GMT"}, {}),
+        ({"retry-after": "Fri, 20 Nov 2026 12:00:30 -0000", "date": "Fri, 20 Nov 2026 GMT"}, {}),
+        (
+            {"X-RateLimit-Remaining-Requests": "0", "X-Request-Id": "r", "x-error-code": "c"},
+            {"x-ratelimit-remaining-requests": "0", "x-request-id": "r", "x-error-code": "c"},
+        ),
+        ({"set-cookie": "a=b", "content-length": "5", "server": "x", "www-authenticate": "y"}, {}),
+    ],
+)
+def test_headers_that_clients_act_on_are_passed_and_no_others(
+    headers: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert passed(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "type_"),
+    [
+        (Failure("no", "rate_limit_error", status=429), 429, "rate_limit_error"),
+        (Failure("no", status=503), 503, "server_error"),
+        (Failure("no", code="invalid_api_key"), 401, "authentication_error"),
+        (Failure("no", code="AccessDenied"), 403, "permission_error"),
+        (Failure("no", code="ModelNotFound"), 404, "invalid_request_error"),
+        (Failure("no", code="Throttling.RateQuota"), 429, "rate_limit_error"),
+        (Failure("no", code="insufficient_quota", type="t"), 429, "t"),
+        (Failure("no", code="data_inspection_failed"), 400, "invalid_request_error"),
+        (Failure("no", code="Arrearage"), 400, "invalid_request_error"),
+        (Failure("no", type="overloaded_error"), 503, "overloaded_error"),
+        (Failure("Throttling: requests"), 429, "rate_limit_error"),
+        (Failure("no"), 502, "server_error"),
+        (Failure("no", code="whatever"), 502, "server_error"),
+    ],
+)
+def test_failure_inside_an_answer_gets_the_status_that_it_means(
+    failure: Failure, status: int, type_: str
+) -> None:
+    error = failure_error(failure)
+    assert (error.status, error.type, error.code) == (status, type_, failure.code)
+    assert error.message == failure.message
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "insufficient_quota",
+        "rate_limit_exceeded",
+        "server_is_overloaded",
+        "slow_down",
+        "invalid_prompt",
+        "usage_not_included",
+        "bio_policy",
+        "cyber_policy",
+    ],
+)
+def test_codes_that_clients_know_are_kept(code: str) -> None:
+    assert client_code(code, "no") == code
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        (None, "no", "server_error"),
+        ("whatever", "no", "server_error"),
+        ("upstream_timeout", "no", "server_error"),
+        ("Throttling.RateQuota", "no", "rate_limit_exceeded"),
+        ("Throttling.AllocationQuota", "no", "insufficient_quota"),
+        (None, "Throttling.RateQuota: too fast", "rate_limit_exceeded"),
+        ("overloaded_error", "no", "server_is_overloaded"),
+        ("invalid_parameter_error", "no", "invalid_prompt"),
+        ("DataInspectionFailed", "no", "invalid_prompt"),
+        ("invalid_api_key", "no", "invalid_prompt"),
+    ],
+)
+def test_other_codes_become_what_clients_act_on(
+    code: str | None, message: str, expected: str
+) -> None:
+    assert client_code(code, message) == expected
