@@ -118,13 +118,19 @@ def _lacks_user(chat: ChatRequest, profile: Profile) -> bool:
 
 
 def _user_content(message: UserMessage, profile: Profile) -> JsonValue:
-    texts = [part.text for part in message.content if isinstance(part, ChatText)]
-    if len(texts) == len(message.content) and (len(texts) < 2 or profile.flat_user_text):
+    parts = [
+        ChatText(_AUDIO_PLACEHOLDER)
+        if isinstance(part, ChatAudio) and not profile.takes_audio
+        else part
+        for part in message.content
+    ]
+    texts = [part.text for part in parts if isinstance(part, ChatText)]
+    if len(texts) == len(parts) and (len(texts) < 2 or profile.flat_user_text):
         return "\n".join(texts)
-    return [_part(part, profile) for part in message.content]
+    return [_part(part) for part in parts]
 
 
-def _part(part: ChatPart, profile: Profile) -> JsonValue:
+def _part(part: ChatPart) -> JsonValue:
     match part:
         case ChatText():
             return {"type": "text", "text": part.text}
@@ -139,9 +145,7 @@ def _part(part: ChatPart, profile: Profile) -> JsonValue:
                 file["filename"] = part.filename
             return {"type": "file", "file": file}
         case ChatAudio():
-            if profile.takes_audio:
-                return {"type": "input_audio", "input_audio": part.input_audio}
-            return {"type": "text", "text": _AUDIO_PLACEHOLDER}
+            return {"type": "input_audio", "input_audio": part.input_audio}
         case _:
             assert_never(part)
 

@@ -1,0 +1,356 @@
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwen_mitm.errors import InvalidRequest
+from tests.chat_checker import check_chat
+from tests.translate.sending import (
+    assistant,
+    call,
+    messages,
+    output,
+    sent,
+    thought,
+    translated,
+    user,
+)
+
+
+def chat_call(call_id: str, name: str = "f", arguments: str = "{}") -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def tool(call_id: str, content: str = "ok") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def test_system_and_developer_messages_become_one_system_message_at_the_start() -> None:
+    body = sent(
+        {
+            "instructions": "one",
+            "input": [
+                {"role": "developer", "content": "two"},
+                user("hi"),
+                {
+                    "type": "message",
+                    "role": "system",
+                    "content": [
+                        {"type": "input_text", "text": "three"},
+                        {"type": "input_text", "text": ""},
+                    ],
+                },
+                assistant("hello"),
+                {"role": "developer", "content": "four"},
+                user("again"),
+            ],
+        }
+    )
+
+    assert body["messages"] == [
+        {"role": "system", "content": "one\n\ntwo\n\nthree\n\nfour"},
+        user("hi"),
+        {"role": "assistant", "content": "hello"},
+        user("again"),
+    ]
+
+
+def test_consecutive_assistant_items_form_one_message() -> None:
+    assert messages(
+        user("go"),
+        thought("I think"),
+        assistant("first"),
+        call("c1", arguments='{"a": 1}'),
+        assistant("second"),
+        thought("I think on"),
+        call("c2", "g"),
+        output("c1", "r1"),
+        output("c2", "r2"),
+    ) == [
+        user("go"),
+        {
+            "role": "assistant",
+            "content": "first\nsecond",
+            "reasoning_content": "I think\nI think on",
+            "tool_calls": [chat_call("c1", arguments='{"a": 1}'), chat_call("c2", "g")],
+        },
+        tool("c1", "r1"),
+        tool("c2", "r2"),
+    ]
+
+
+def test_a_message_of_calls_only_has_empty_content() -> None:
+    assert messages(user("go"), call("c1"), output("c1"))[1] == {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [chat_call("c1")],
+    }
+
+
+def test_a_new_round_of_calls_is_a_new_message() -> None:
+    roles = [
+        message["role"]
+        for message in messages(
+            user("go"), call("c1"), output("c1"), call("c2"), output("c2"), assistant("done")
+        )
+    ]
+
+    assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+
+
+def test_outputs_may_come_in_any_order() -> None:
+    found = messages(user("go"), call("c1"), call("c2"), output("c2"), output("c1"))
+
+    assert found[2:] == [tool("c2"), tool("c1")]
+
+
+def test_a_call_between_the_outputs_joins_the_open_turn() -> None:
+    found = messages(
+        user("go"), call("c1"), call("c2"), output("c1"), call("c3"), output("c3"), output("c2")
+    )
+
+    assert [made["id"] for made in found[1]["tool_calls"]] == ["c1", "c2", "c3"]
+    assert found[2:] == [tool("c1"), tool("c3"), tool("c2")]
+
+
+def test_a_user_message_before_the_output_waits_for_it() -> None:
+    assert messages(user("go"), call("c1"), user("wait"), output("c1"), user("more"))[1:] == [
+        {"role": "assistant", "content": "", "tool_calls": [chat_call("c1")]},
+        tool("c1"),
+        user("wait"),
+        user("more"),
+    ]
+
+
+def test_a_call_id_may_be_used_again_after_its_output() -> None:
+    found = messages(user("go"), call("c1"), output("c1", "a"), call("c1"), output("c1", "b"))
+
+    assert [message["content"] for message in found if message["role"] == "tool"] == ["a", "b"]
+
+
+def test_two_open_calls_with_one_id_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="Duplicate function call") as refused:
+        messages(user("go"), call("c1"), call("c1"), output("c1"))
+
+    assert refused.value.param == "input[2].call_id"
+
+
+@pytest.mark.parametrize("items", [[output("c9")], [call("c1"), output("c1"), output("c1")]])
+def test_an_output_without_its_call_is_refused_in_openais_words(items: list[Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        messages(user("go"), *items)
+
+    call_id = items[-1]["call_id"]
+    assert refused.value.message == (
+        f"No tool call found for function call output with call_id {call_id}."
+    )
+    assert refused.value.param == f"input[{len(items)}].call_id"
+
+
+@pytest.mark.parametrize("after", [[], [user("x")], [user("x"), assistant("y"), output("c1")]])
+def test_a_call_without_its_output_is_refused_in_openais_words(after: list[Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        messages(user("go"), call("c1"), *after)
+
+    assert refused.value.message == "No tool output found for function call c1."
+    assert refused.value.param == "input[1]"
+
+
+@pytest.mark.parametrize("arguments", [None, "", " \n"])
+def test_missing_arguments_become_an_empty_object(arguments: str | None) -> None:
+    found = messages(user("go"), call("c1", arguments=arguments), output("c1"))
+
+    assert found[1]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+def test_names_of_the_history_are_the_names_of_the_table() -> None:
+    members = [{"type": "function", "name": "close"}]
+    body = sent(
+        {
+            "tools": [
+                {"type": "namespace", "name": "agents", "tools": members},
+                {"type": "function", "name": "fs.read"},
+            ],
+            "input": [
+                user("go"),
+                call("c1", "close", namespace="agents"),
+                call("c2", "fs.read"),
+                call("c3", "in valid"),
+                output("c1"),
+                output("c2"),
+                output("c3"),
+            ],
+        }
+    )
+
+    assert [made["function"]["name"] for made in body["messages"][1]["tool_calls"]] == [
+        "agents__close",
+        "fs_read",
+        "in_valid",
+    ]
+
+
+def test_images_of_an_output_follow_the_block_of_outputs_in_one_user_message() -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+    found = messages(
+        user("go"),
+        call("c1"),
+        call("c2"),
+        output("c1", [{"type": "input_text", "text": "a"}, image, {"type": "text", "text": "b"}]),
+        output("c2", [image]),
+        user("next"),
+    )
+
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    assert found[2:] == [
+        tool("c1", "ab"),
+        tool("c2", "[attached]"),
+        user(
+            [
+                {"type": "text", "text": "Image result of tool call c1:"},
+                part,
+                {"type": "text", "text": "Image result of tool call c2:"},
+                part,
+            ]
+        ),
+        user("next"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (thought("short", "long", "ours"), "opened"),
+        (thought("short", "long", "foreign"), "long"),
+        (thought("short", None, "foreign"), "short"),
+        (thought("short"), "short"),
+        ({**thought(""), "summary": []}, None),
+        ({"type": "reasoning", "encrypted_content": "ours"}, "opened"),
+        ({"type": "reasoning", "encrypted_content": "foreign"}, None),
+    ],
+)
+def test_a_thought_is_the_unsealed_one_else_its_content_else_its_summary(
+    item: dict[str, Any], expected: str | None
+) -> None:
+    found = messages(user("go"), item, assistant("so"), unseal={"ours": "opened"}.get)
+
+    assert found[1].get("reasoning_content") == expected
+
+
+def test_a_thought_that_nothing_follows_is_dropped() -> None:
+    assert messages(user("go"), thought("hm"), user("and?"), thought("hm")) == [
+        user("go"),
+        user("and?"),
+    ]
+
+
+def test_an_assistant_message_without_content_is_dropped() -> None:
+    empty = {"role": "assistant", "content": []}
+
+    assert messages(user("go"), assistant(""), empty, user("and?")) == [user("go"), user("and?")]
+
+
+def test_receipts_of_hosted_tools_are_dropped_with_a_warning_and_texts_merge() -> None:
+    translation = translated(
+        {
+            "input": [
+                user("go"),
+                assistant("I search"),
+                {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {}},
+                {"type": "mcp_approval_request", "id": "x"},
+                assistant("found"),
+            ]
+        }
+    )
+
+    assert translation.report.header() == (
+        "dropped_item; web_search_call, dropped_item; mcp_approval_request"
+    )
+    assert [getattr(message, "content", None) for message in translation.chat.messages[1:]] == [
+        "I search\nfound"
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "compaction",
+        "compaction_trigger",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "local_shell_call",
+        "additional_tools",
+        "something_of_tomorrow",
+    ],
+)
+def test_an_item_that_cannot_be_used_is_refused_by_its_type(kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"'{kind}'") as refused:
+        messages(user("go"), {"type": kind, "call_id": "c", "encrypted_content": "x"})
+
+    assert refused.value.param == "input[1].type"
+
+
+def test_an_item_reference_is_refused_as_not_found() -> None:
+    with pytest.raises(InvalidRequest, match="'rs_7' not found") as refused:
+        messages(user("go"), {"type": "item_reference", "id": "rs_7"})
+
+    assert refused.value.code == "previous_response_not_found"
+    assert refused.value.param == "input[1].id"
+
+
+TEXT = st.text(min_size=1, max_size=8)
+IMAGE = {"type": "input_image", "image_url": "https://example.org/a.png"}
+USER = st.one_of(TEXT, st.just([{"type": "input_text", "text": "see"}, IMAGE])).map(user)
+RESULT: st.SearchStrategy[Any] = st.one_of(st.text(max_size=8), st.just([IMAGE]), st.just([]))
+ARGUMENTS = st.sampled_from([None, "", "{}", '{"a": "\\u00e9"}', '{"a": ', "7", '"x"', "NaN"])
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """What the assistant did in one turn, with its calls answered in any order."""
+    said: list[dict[str, Any]] = [
+        *map(assistant, draw(st.lists(TEXT, max_size=2))),
+        *map(thought, draw(st.lists(TEXT, max_size=2))),
+    ]
+    ids = [f"c{number}" for number in range(draw(st.integers(0, 3)))]
+    calls = [call(each, draw(TEXT), draw(ARGUMENTS)) for each in ids]
+    answers = [output(each, draw(RESULT)) for each in draw(st.permutations(ids))]
+    interrupted: bool = draw(st.booleans())
+    if answers and interrupted:
+        answers.insert(draw(st.integers(0, len(answers) - 1)), draw(USER))
+    return [*draw(st.permutations([*said, *calls])), *answers]
+
+
+ANYWHERE = st.one_of(
+    TEXT.map(lambda text: {"role": "developer", "content": text}),
+    st.just({"type": "web_search_call", "id": "ws_1", "status": "completed"}),
+)
+
+
+@given(
+    turns=st.lists(st.one_of(USER.map(lambda item: [item]), rounds()), max_size=6),
+    scattered=st.lists(st.tuples(st.integers(0, 40), ANYWHERE), max_size=3),
+    provider=st.sampled_from(["portal", "dashscope"]),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_history_breaks_the_rules_of_a_strict_host(
+    turns: list[list[dict[str, Any]]],
+    scattered: list[tuple[int, dict[str, Any]]],
+    provider: str,
+) -> None:
+    items = [user("go"), *(item for turn in turns for item in turn)]
+    for position, item in scattered:
+        items.insert(position, item)
+
+    body = sent({"input": items}, provider=provider)
+
+    check_chat(body)
+    calls = [item["call_id"] for item in items if item.get("type") == "function_call"]
+    assert calls == [
+        made["id"] for message in body["messages"] for made in message.get("tool_calls", ())
+    ]

@@ -1,0 +1,346 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_mitm.errors import InvalidRequest
+from qwen_mitm.providers import PROFILES
+from qwen_mitm.translate.chat_body import chat_body
+from qwen_mitm.translate.request import translate
+from qwen_mitm.wire.responses import parse_request
+from tests.chat_checker import check_chat
+from tests.translate.sending import sent, translated, user
+
+CAPTURES = Path(__file__).parent.parent / "fixtures" / "captures"
+TOOLS = [{"type": "function", "name": "f"}]
+STREAMED = {"stream", "stream_options"}
+CODEX_TOOLS = [
+    *("exec_command", "write_stdin", "request_user_input", "view_image"),
+    *("multi_agent_v1__close_agent", "multi_agent_v1__resume_agent", "multi_agent_v1__send_input"),
+    *("multi_agent_v1__spawn_agent", "multi_agent_v1__wait_agent"),
+    *("get_goal", "create_goal", "update_goal"),
+]
+OPENCODE_TOOLS = [
+    *("bash", "edit", "glob", "grep", "read"),
+    *("skill", "task", "todowrite", "webfetch", "write"),
+]
+
+
+def sketch(body: dict[str, Any]) -> str:
+    """Roles in order, with the types of parts, thoughts and the names of calls."""
+    words = []
+    for message in body["messages"]:
+        word = message["role"]
+        if isinstance(message["content"], list):
+            word += f"({','.join(part['type'] for part in message['content'])})"
+        if "reasoning_content" in message:
+            word += "+thought"
+        words.append(
+            word + "".join(f"+{c['function']['name']}" for c in message.get("tool_calls", ()))
+        )
+    return " ".join(words)
+
+
+def capture(name: str, number: int) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((CAPTURES / f"{name}.json").read_text("utf-8"))[number]
+    return body
+
+
+ACCEPTED = {
+    ("agents-py-parallel", 0): "system user",
+    ("agents-py-parallel", 1): "system user assistant+run_shell+run_shell tool tool",
+    ("agents-py-text", 0): "system user",
+    ("ai-sdk-parallel", 0): "system user",
+    ("ai-sdk-parallel", 1): "system user assistant+run_shell+run_shell tool tool",
+    ("ai-sdk-reasoning", 0): "system user",
+    ("ai-sdk-reasoning", 1): "system user assistant+thought+run_shell tool",
+    ("codex-compact", 0): "system user user",
+    ("codex-compact", 1): "system user user assistant+exec_command tool user",
+    ("codex-compact", 2): "system user user user",
+    ("codex-image", 0): "system user user(text,image_url,text,text)",
+    ("codex-loop", 0): "system user user",
+    ("codex-loop", 1): "system user user assistant+exec_command tool",
+    ("codex-loop", 2): "system user user assistant+exec_command tool assistant+exec_command tool",
+    ("codex-patch-write", 0): "system user user",
+    ("codex-plain-text", 0): "system user user",
+    ("codex-reasoning", 0): "system user user",
+    ("codex-reasoning", 1): "system user user assistant+thought+exec_command tool",
+    ("codex-schema-text", 0): "system user user",
+    ("openai-js-reasoning", 0): "system user",
+    ("openai-js-reasoning", 1): "system user assistant+thought+run_shell tool",
+    ("openai-py-nostream-loop", 0): "system user",
+    ("openai-py-nostream-loop", 1): "system user assistant+run_shell tool",
+    ("openai-py-nostream-loop", 2): (
+        "system user assistant+run_shell tool assistant+run_shell tool"
+    ),
+    ("openai-py-parallel", 0): "system user",
+    ("openai-py-parallel", 1): "system user assistant+run_shell+run_shell tool tool",
+    ("openai-py-prev-loop", 0): "system user",
+    ("openai-py-reasoning", 0): "system user",
+    ("openai-py-reasoning", 1): "system user assistant+thought+run_shell tool",
+    ("openai-py-text", 0): "system user",
+    ("opencode-loop", 0): "system user user",
+    ("opencode-loop", 1): "system user",
+    ("opencode-loop", 2): "system user assistant+bash tool",
+    ("opencode-loop", 3): "system user assistant+bash tool assistant+bash tool",
+    ("opencode-parallel", 0): "system user user",
+    ("opencode-parallel", 1): "system user",
+    ("opencode-parallel", 2): "system user assistant+bash+bash tool tool",
+    ("opencode-r-image", 0): "system user user(text,text,image_url,text)",
+    ("opencode-r-image", 1): "system user(text,text,image_url,text)",
+    ("opencode-r-reasoning", 0): "system user user",
+    ("opencode-r-reasoning", 1): "system user",
+    ("opencode-r-reasoning", 2): "system user assistant+thought+bash tool",
+}
+REFUSED = {
+    ("codex-patch-write", 1): ("input[4].type", None),
+    ("openai-py-prev-loop", 1): ("previous_response_id", "previous_response_not_found"),
+    ("openai-py-prev-loop", 2): ("previous_response_id", "previous_response_not_found"),
+}
+
+
+def test_every_captured_request_is_expected_here() -> None:
+    found = {
+        (path.stem, number)
+        for path in CAPTURES.glob("*.json")
+        for number in range(len(json.loads(path.read_text("utf-8"))))
+    }
+
+    assert found == ACCEPTED.keys() | REFUSED.keys()
+
+
+@pytest.mark.parametrize(("name", "number"), ACCEPTED)
+def test_requests_of_real_clients_become_requests_that_every_host_takes(
+    name: str, number: int
+) -> None:
+    request = capture(name, number)
+    translation = translate(parse_request(json.dumps(request).encode()))
+
+    for profile in PROFILES.values():
+        body = json.loads(chat_body(translation.chat, profile, stream=True))
+        check_chat(body)
+        allowed = {"model", "messages", "tools", "tool_choice", "parallel_tool_calls"}
+        allowed |= {"max_tokens", "response_format", "preserve_thinking", *STREAMED}
+        assert body.keys() <= allowed
+    generic = json.loads(chat_body(translation.chat, PROFILES["generic"], stream=True))
+    assert sketch(generic) == ACCEPTED[name, number]
+    assert generic["model"] == "qwen3-coder-plus"
+
+
+@pytest.mark.parametrize(("name", "number"), REFUSED)
+def test_requests_that_need_what_is_not_there_are_refused_clearly(name: str, number: int) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        sent(capture(name, number))
+
+    assert (refused.value.param, refused.value.code) == REFUSED[name, number]
+
+
+def test_codex_tools_are_flattened_and_web_search_is_reported() -> None:
+    translation = translated(capture("codex-loop", 1))
+
+    assert [tool.name for tool in translation.chat.tools] == CODEX_TOOLS
+    assert translation.report.header() == "dropped_tool; web_search"
+    assert translation.chat.parallel_tool_calls is True
+    assert translation.chat.tool_choice == "auto"
+
+
+def test_codex_compaction_without_tools_sends_no_choice_either() -> None:
+    request = capture("codex-compact", 1)
+    assert (request["tools"], request["tool_choice"]) == ([], "auto")
+
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & sent(request).keys()
+
+
+def test_codex_freeform_patches_are_reported_as_dropped() -> None:
+    report = translated(capture("codex-patch-write", 0)).report
+
+    assert report.header() == "dropped_tool; custom, dropped_tool; web_search"
+
+
+def test_codex_schemas_become_a_nested_response_format() -> None:
+    assert sent(capture("codex-schema-text", 0))["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "codex_output_schema",
+            "strict": True,
+            "schema": {
+                "type": "object",
+                "properties": {"answer": {"type": "string"}},
+                "required": ["answer"],
+                "additionalProperties": False,
+            },
+        },
+    }
+
+
+def test_opencode_tools_and_limits_are_kept() -> None:
+    body = sent(capture("opencode-loop", 1))
+
+    assert [tool["function"]["name"] for tool in body["tools"]] == OPENCODE_TOOLS
+    assert body["max_tokens"] == 32000
+    assert body["tool_choice"] == "auto"
+
+
+def test_thoughts_of_a_client_come_back_to_the_model() -> None:
+    body = sent(capture("opencode-r-reasoning", 2))
+
+    assert body["messages"][2]["reasoning_content"].startswith("I should run the command first")
+    assert body["messages"][2]["content"] == ""
+
+
+def test_sampling_fields_keep_their_values_also_zero() -> None:
+    fields = {
+        "temperature": 0,
+        "top_p": 0.5,
+        "presence_penalty": 0,
+        "frequency_penalty": -1.5,
+        "max_output_tokens": 9,
+    }
+    body = sent({"input": "x", **fields})
+
+    assert body["max_tokens"] == 9
+    del fields["max_output_tokens"]
+    assert {name: body[name] for name in fields} == fields
+
+
+def test_logprobs_need_the_include() -> None:
+    included = {"include": ["message.output_text.logprobs"], "top_logprobs": 3}
+
+    body = sent({"input": "x", **included})
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 3)
+    assert not {"logprobs", "top_logprobs"} & sent({"input": "x", "top_logprobs": 3}).keys()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [({"type": "text"}, None), ({"type": "json_object"}, {"type": "json_object"})],
+)
+def test_simple_formats(wanted: dict[str, str], expected: dict[str, str] | None) -> None:
+    assert sent({"input": "x", "text": {"format": wanted}}).get("response_format") == expected
+
+
+def test_hints_and_unknown_keys_never_go_upstream() -> None:
+    hints = {
+        "metadata": {"a": "b"},
+        "user": "u",
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "service_tier": "flex",
+        "max_tool_calls": 2,
+        "truncation": "auto",
+        "store": False,
+        "client_metadata": {"x": "y"},
+        "context_management": [],
+        "moderation": {},
+        "include": ["web_search_call.action.sources"],
+        "tomorrow": True,
+    }
+
+    assert sent({"input": "x", **hints}).keys() == {"model", "messages"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        (
+            {"previous_response_id": "resp_1"},
+            "previous_response_id",
+            "previous_response_not_found",
+        ),
+        ({"conversation": "conv_1"}, "conversation", None),
+        ({"conversation": {"id": "conv_1"}, "previous_response_id": "r"}, "conversation", None),
+        ({"background": True}, "background", None),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt", None),
+        ({"input": []}, "input", None),
+        ({"input": None}, "input", None),
+        ({"model": None}, "model", None),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_field(
+    fields: dict[str, Any], param: str, code: str | None
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        sent({"input": "x", **fields})
+
+    assert (refused.value.param, refused.value.code) == (param, code)
+
+
+def test_harmless_values_of_refused_fields_are_accepted() -> None:
+    fields = {"background": False, "prompt": None, "conversation": None}
+
+    assert sent({"input": "x", **fields})["messages"] == [user("x")]
+
+
+def test_the_default_model_stands_in_for_a_missing_one() -> None:
+    translation = translate(parse_request(b'{"input": "x"}'), default_model="qwen3.7-max")
+
+    assert translation.chat.model == translation.echo.model == "qwen3.7-max"
+
+
+def test_instructions_alone_are_enough() -> None:
+    assert sent({"instructions": "go on", "input": []})["messages"] == [
+        {"role": "system", "content": "go on"}
+    ]
+
+
+def test_the_echo_has_defaults_for_what_was_not_sent() -> None:
+    echo = translated({"input": "x"}).echo
+
+    assert (echo.temperature, echo.top_p, echo.store, echo.truncation) == (1, 1, True, "disabled")
+    assert (echo.tools, echo.tool_choice, echo.parallel_tool_calls) == ([], "auto", True)
+    assert echo.reasoning == {"effort": None, "summary": None}
+    assert echo.text == {"format": {"type": "text"}}
+    assert echo.metadata == {}
+
+
+def test_the_echo_repeats_what_was_sent() -> None:
+    request = {
+        "input": "x",
+        "instructions": "be brief",
+        "temperature": 0,
+        "top_p": 0,
+        "store": False,
+        "parallel_tool_calls": False,
+        "tools": [*TOOLS, {"type": "web_search", "external_web_access": True}],
+        "tool_choice": {"type": "function", "name": "f"},
+        "reasoning": {"effort": "low", "summary": "auto", "context": "x"},
+        "text": {
+            "verbosity": "low",
+            "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}},
+        },
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+        "max_output_tokens": 7,
+    }
+    echo = translated(request).echo
+
+    assert (echo.temperature, echo.top_p, echo.store) == (0, 0, False)
+    assert echo.parallel_tool_calls is False
+    assert echo.tools == request["tools"]
+    assert echo.tool_choice == request["tool_choice"]
+    assert echo.reasoning == {"effort": "low", "summary": "auto"}
+    assert echo.text == request["text"]
+    assert (echo.instructions, echo.metadata) == ("be brief", {"a": "b"})
+    assert (echo.service_tier, echo.max_output_tokens) == ("flex", 7)
+
+
+def test_allowed_tools_send_the_subset_and_the_mode() -> None:
+    choice = {"type": "allowed_tools", "mode": "required", "tools": TOOLS}
+    request = {"input": "x", "tools": [*TOOLS, {"type": "function", "name": "g"}]}
+    translation = translated({**request, "tool_choice": choice})
+
+    assert [tool.name for tool in translation.chat.tools] == ["f"]
+    assert translation.chat.tool_choice == "required"
+    assert translation.echo.tool_choice == choice
+    assert not translation.tools.permits("g")
+
+
+def test_the_estimate_grows_with_the_text_of_the_request() -> None:
+    def estimate(**fields: Any) -> int:
+        return translated(fields).estimated_input_tokens
+
+    assert estimate(input="word " * 400) == 501
+    assert 300 < estimate(input="你好" * 200) < 302
+    assert estimate(input="x", tools=TOOLS) > estimate(input="x") == 1
