@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from qwen_mitm.wire import chat
 from qwen_mitm.wire.chat import AnswerPart, AnswerReader, ChatChunk, EndOfAnswer, Failure
@@ -251,3 +252,46 @@ def test_answer_beyond_the_limit_is_a_failure(body: bytes, monkeypatch: pytest.M
     (failure,) = read(body % (b"x" * 2000), STREAM)
     assert isinstance(failure, Failure)
     assert "than any answer can hold" in failure.message
+
+
+any_json: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["function", "name", "text", "message"]), inner, max_size=2
+        )
+    ),
+    max_leaves=4,
+)
+FIELDS = ["index", "delta", "message", "finish_reason", "content", "tool_calls", "function_call"]
+FIELDS += ["reasoning", "refusal", "logprobs", "id", "function", "arguments"]
+objects = st.dictionaries(st.sampled_from(FIELDS), any_json, max_size=4)
+odd_chunks = st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": any_json
+        | st.lists(st.fixed_dictionaries({"delta": any_json | objects}) | objects, max_size=2),
+        "error": any_json,
+        "object": any_json,
+        "usage": any_json,
+        "code": any_json,
+        "detail": any_json,
+    },
+)
+
+
+@given(st.lists(odd_chunks, max_size=3))
+def test_no_chunk_of_any_types_breaks_the_stream(chunks: list[dict[str, JsonValue]]) -> None:
+    stream = b"".join(b"data: %b\n\n" % json.dumps(odd).encode() for odd in chunks)
+    reader = AnswerReader()
+    parts = reader.feed(stream + b"data: [DONE]\n\n") + reader.end()
+    assert parts
+    assert not isinstance(parts[-1], ChatChunk)
+    assert isinstance(parts[-1], Failure) or len(parts) - 1 + reader.skipped == len(chunks)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_reader(body: bytes) -> None:
+    for part in read(body):
+        assert isinstance(part, ChatChunk | Failure | EndOfAnswer)
