@@ -17,7 +17,7 @@ from qwen_mitm.simulator import Simulator
 
 BEARER = {"authorization": "Bearer token-for-tests"}
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -32,7 +32,10 @@ WEATHER = {
         },
     },
 }
-CLOCK = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}}
+CLOCK: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "get_time", "parameters": {"type": "object"}},
+}
 
 
 def client_for(simulator: Simulator, *, http2: bool = False) -> httpx.AsyncClient:

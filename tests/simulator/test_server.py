@@ -56,7 +56,8 @@ async def test_a_gate_holds_the_second_chunk_back(secure: Secure) -> None:
 async def test_a_client_that_goes_away_is_recorded_at_once(secure: Secure) -> None:
     simulator, client = secure
     async with streaming(client, body(model="sim-gate-a@2")) as response:
-        await anext(response.aiter_bytes())
+        pieces = response.aiter_bytes()
+        await anext(pieces)
         await simulator.reached("a")
         await client.aclose()
         await simulator.closed()

@@ -163,7 +163,7 @@ def _size(part: Body) -> str:
 
 
 def _limited(result: Answer, body: Body) -> Answer:
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    limit = body.get("max_completion_tokens", body.get("max_tokens"))
     words = pieces(result.text)
     if isinstance(limit, int) and len(words) > limit:
         return replace(result, text="".join(words[:limit]), finish_reason="length")

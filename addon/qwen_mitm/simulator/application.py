@@ -15,6 +15,7 @@ from .paths import CHAT, MODELS, endpoint, is_control
 from .recipe import refused
 from .refusals import Refusal
 from .rules import check
+from .schema import InvalidSchema
 from .script import Script
 from .steps import Performance, Send, play
 
@@ -87,6 +88,8 @@ class Portal:
         wanted = line.behaviour if line is not None else asked_for(body["model"])
         try:
             return cook(body, wanted).performance()
+        except InvalidSchema as error:
+            return refused(refusals.invalid_parameter(f"invalid schema: {error}"), body)
         except UnknownBehaviour as error:
             refusal = refusals.refusal(404, str(error), code="model_not_found")
             return refused(refusal, body)

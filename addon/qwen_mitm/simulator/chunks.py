@@ -63,7 +63,8 @@ def chunks(answer: Answer, body: Body) -> list[Chunk]:
         result.append(chunk({"content": ""}, answer.finish_reason))
     if body.get("logprobs"):
         _add_logprobs(result)
-    if (body.get("stream_options") or {}).get("include_usage"):
+    options = body.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
         result.append(usage_chunk(base, answer.usage()))
     return result
 

@@ -53,7 +53,9 @@ class Control:
             case "GET", "requests":
                 return await self._requests(query, patience)
             case "GET", "gates":
-                there = await self._journal.wait_for(lambda: self._stands_at(name), patience)
+                there = await self._journal.wait_for(
+                    lambda: self._journal.stands_at(name), patience
+                )
                 return _json({"reached": there}, 200 if there else 408)
             case "POST", "release":
                 self._journal.release(name)
@@ -75,9 +77,6 @@ class Control:
         )
         listed = [request.as_json() for request in self._journal.requests]
         return _json({"requests": listed}, 200 if there else 408)
-
-    def _stands_at(self, gate: str) -> bool:
-        return any(request.waits_at == gate for request in self._journal.requests)
 
 
 def _json(document: Any, status: int = 200) -> Performance:

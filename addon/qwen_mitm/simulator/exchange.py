@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import abc
+import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 
 from .journal import ReceivedRequest
@@ -48,7 +51,14 @@ class Exchange(abc.ABC):
 
     @abc.abstractmethod
     async def abort(self) -> None:
-        """Drop the connection."""
+        """Drop the connection with a TCP reset."""
+
+
+def drop(writer: asyncio.StreamWriter) -> None:
+    """Close with a TCP reset, not in good order."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 type Application = Callable[[Exchange], Awaitable[None]]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 import h11
 
-from .exchange import Application, ClientGone, Exchange, Headers
+from .exchange import Application, ClientGone, Exchange, Headers, drop
 from .journal import Journal, ReceivedRequest
 from .paths import is_control
 
@@ -167,4 +167,4 @@ class Http1Exchange(Exchange):
 
     async def abort(self) -> None:
         self._connection.closing = True
-        self._connection.writer.transport.abort()
+        drop(self._connection.writer)

@@ -12,7 +12,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from .exchange import PIECE, Application, ClientGone, Exchange, Headers
+from .exchange import PIECE, Application, ClientGone, Exchange, Headers, drop
 from .journal import Journal, ReceivedRequest
 from .paths import is_control
 
@@ -218,4 +218,4 @@ class Http2Exchange(Exchange):
         self._connection.writer.close()
 
     async def abort(self) -> None:
-        self._connection.writer.transport.abort()
+        drop(self._connection.writer)

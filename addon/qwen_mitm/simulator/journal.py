@@ -142,6 +142,10 @@ class Journal:
         over = sum(request.outcome != "open" for request in self.requests)
         return len(self.requests) >= received and over >= closed
 
+    def stands_at(self, gate: str) -> bool:
+        """Whether an answer waits at the gate."""
+        return any(r.waits_at == gate and r.outcome == "open" for r in self.requests)
+
     def gate(self, name: str) -> asyncio.Event:
         return self._gates.setdefault(name, asyncio.Event())
 

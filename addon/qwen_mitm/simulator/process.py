@@ -16,6 +16,12 @@ from typing import Any, Self
 import httpx
 
 _STOP_TIMEOUT = 5.0
+# The package is found in the child process even where it is not installed.
+_ROOT = str(Path(__file__).parents[2])
+
+
+def _given_paths() -> list[str]:
+    return list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
 
 
 class SimulatorProcess:
@@ -42,7 +48,7 @@ class SimulatorProcess:
         command = [sys.executable, "-m", "qwen_mitm.simulator", "--until-stdin-closes"]
         self._process = subprocess.Popen(
             [*command, "--port", "0", "--directory", str(folder), *self._options],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([_ROOT, *_given_paths()])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

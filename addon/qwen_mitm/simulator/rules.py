@@ -17,8 +17,8 @@ from .refusals import ALGO, Refusal, invalid_parameter, refusal
 type Body = Mapping[str, Any]
 
 ROLES = ["system", "assistant", "user", "tool", "function"]
-PART_TYPES = {"text", "image_url", "video_url", "video", "input_audio", "file"}
-_LIMIT = re.compile(r"sim-(?:.*\+)?limit-(\d+)")
+PART_TYPES = {"video_url", "video", "input_audio", "file"}
+_LIMIT = re.compile(r"\bsim-(?:[^/]*\+)?limit-(\d+)")
 
 
 def check(body: Any, limits: Mapping[str, int]) -> Refusal | None:
@@ -39,7 +39,9 @@ def check(body: Any, limits: Mapping[str, int]) -> Refusal | None:
         or _calls(messages)
         or _pairs(messages)
         or _user(messages)
-        or _tools(body)
+        or _tool_definitions(body.get("tools"))
+        or _tool_choice(body)
+        or _response_format(body.get("response_format"))
         or _thinking(body)
         or _length(body, limits)
     )
@@ -52,7 +54,7 @@ def _schema(message: str) -> Refusal:
 def _roles(messages: list[Body]) -> Refusal | None:
     for index, message in enumerate(messages):
         role = message.get("role")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             return _schema(f"{role} is not one of {ROLES} - 'messages.[{index}].role'")
     return None
 
@@ -83,13 +85,22 @@ def _parts(messages: list[Body]) -> Refusal | None:
 
 
 def _known(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in PART_TYPES and part["type"] in part
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text":
+        return isinstance(part.get("text"), str)
+    if kind == "image_url":
+        image = part.get("image_url")
+        return isinstance(image.get("url") if isinstance(image, dict) else image, str)
+    return isinstance(kind, str) and kind in PART_TYPES and kind in part
 
 
 def _calls(messages: list[Body]) -> Refusal | None:
     for message in messages:
-        for call in message.get("tool_calls") or []:
-            function = call.get("function") or {}
+        calls = message.get("tool_calls") or []
+        if not isinstance(calls, list) or not all(_is_call(call) for call in calls):
+            return _schema("'id', 'type' and 'function' are required properties of a tool call")
+        for call in calls:
+            function = call["function"]
             if not isinstance(function.get("arguments"), str):
                 return invalid_parameter(
                     "If tool_calls are present in the message, function.arguments must be defined."
@@ -105,6 +116,15 @@ def _calls(messages: list[Body]) -> Refusal | None:
     return None
 
 
+def _is_call(call: Any) -> bool:
+    return (
+        isinstance(call, dict)
+        and isinstance(call.get("id"), str)
+        and call.get("type") == "function"
+        and isinstance(call.get("function"), dict)
+    )
+
+
 def _pairs(messages: list[Body]) -> Refusal | None:
     """Calls are answered by the tool messages right behind them, and tool messages answer calls."""
     open_calls: set[str] = set()
@@ -112,7 +132,7 @@ def _pairs(messages: list[Body]) -> Refusal | None:
     for index, message in enumerate(messages):
         if message["role"] == "tool":
             call_id = message.get("tool_call_id")
-            if call_id not in open_calls | answered:
+            if not isinstance(call_id, str) or call_id not in open_calls | answered:
                 return invalid_parameter(
                     'messages with role "tool" must be a response to a preceeding message with'
                     ' "tool_calls".'
@@ -123,7 +143,7 @@ def _pairs(messages: list[Body]) -> Refusal | None:
         if open_calls:
             return _unanswered(index)
         answered = set()
-        open_calls = {call.get("id", "") for call in message.get("tool_calls") or []}
+        open_calls = {call["id"] for call in message.get("tool_calls") or []}
     return _unanswered(len(messages)) if open_calls else None
 
 
@@ -141,18 +161,46 @@ def _user(messages: list[Body]) -> Refusal | None:
     return invalid_parameter("The input messages do not contain elements with the role of user")
 
 
-def _tools(body: Body) -> Refusal | None:
-    tools = body.get("tools")
-    choice = body.get("tool_choice")
+def _tool_definitions(tools: Any) -> Refusal | None:
+    if tools is None:
+        return None
     if tools == []:
         return _schema("[] is too short - 'tools'")
+    if not isinstance(tools, list):
+        return _schema(f"{tools} is not of type 'array' - 'tools'")
+    for index, tool in enumerate(tools):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            return _schema(f"'name' is a required property - 'tools.[{index}].function'")
+        if tool.get("type") != "function":
+            kind = tool.get("type")
+            return _schema(f"{kind} is not one of ['function'] - 'tools.[{index}].type'")
+    return None
+
+
+def _response_format(wanted: Any) -> Refusal | None:
+    if wanted is None:
+        return None
+    kind = wanted.get("type") if isinstance(wanted, dict) else wanted
+    if kind not in ("text", "json_object", "json_schema"):
+        known = ["text", "json_object", "json_schema"]
+        return _schema(f"{kind} is not one of {known} - 'response_format.type'")
+    if kind == "json_schema" and not isinstance(wanted.get("json_schema"), dict):
+        return _schema("'json_schema' is a required property - 'response_format'")
+    return None
+
+
+def _tool_choice(body: Body) -> Refusal | None:
+    tools = body.get("tools")
+    choice = body.get("tool_choice")
     if choice is None:
         return None
     if not tools:
         return invalid_parameter('When using "tool_choice", "tools" must be set.')
     if isinstance(choice, dict):
-        name = (choice.get("function") or {}).get("name")
-        if name not in [(tool.get("function") or {}).get("name") for tool in tools]:
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        if name not in [tool["function"]["name"] for tool in tools]:
             return invalid_parameter(
                 f'Invalid value for "tool_choice": no function named "{name}" was specified in the'
                 ' "tools" parameter.'
@@ -168,8 +216,9 @@ def thinks(body: Body) -> bool:
     if isinstance(template, dict) and "enable_thinking" in template:
         return bool(template["enable_thinking"])
     effort = body.get("reasoning_effort")
-    if isinstance(body.get("reasoning"), dict):
-        effort = body["reasoning"].get("effort", "medium")
+    reasoning = body.get("reasoning")
+    if isinstance(reasoning, dict):
+        effort = "none" if reasoning.get("enabled") is False else reasoning.get("effort", "medium")
     if effort is not None:
         return effort not in ("none", "")
     return "thinking" in body["model"]
@@ -196,7 +245,7 @@ def _thinking(body: Body) -> Refusal | None:
 def _length(body: Body, limits: Mapping[str, int]) -> Refusal | None:
     """Limits count characters of the messages: close enough to tokens, and easy to aim at."""
     model: str = body["model"]
-    named = _LIMIT.match(model)
+    named = _LIMIT.search(model)
     limit = int(named[1]) if named else limits.get(model)
     if limit is not None and len(json.dumps(body["messages"], ensure_ascii=False)) > limit:
         return invalid_parameter(f"Range of input length should be [1, {limit}]")

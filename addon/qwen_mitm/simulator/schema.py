@@ -28,8 +28,19 @@ _FORMATS = {
 _DEPTH = 12
 
 
-def example(schema: Any, name: str = "", root: Any = None, depth: int = 0) -> Any:
+class InvalidSchema(ValueError):
+    """This is no JSON schema."""
+
+
+def example(schema: Any) -> Any:
     """A value for the schema: required properties only, or all of them when none is required."""
+    try:
+        return _example(schema)
+    except (TypeError, AttributeError, KeyError, IndexError) as error:
+        raise InvalidSchema(str(error)) from error
+
+
+def _example(schema: Any, name: str = "", root: Any = None, depth: int = 0) -> Any:
     if not isinstance(schema, dict) or depth > _DEPTH:
         return None
     root = schema if root is None else root
@@ -40,10 +51,10 @@ def example(schema: Any, name: str = "", root: Any = None, depth: int = 0) -> An
     if "default" in schema:
         return schema["default"]
     if reference := schema.get("$ref"):
-        return example(_resolve(reference, root), name, root, depth + 1)
+        return _example(_resolve(reference, root), name, root, depth + 1)
     for key in ("anyOf", "oneOf", "allOf"):
         if schema.get(key):
-            return example(schema[key][0], name, root, depth + 1)
+            return _example(schema[key][0], name, root, depth + 1)
     return _by_type(schema, name, root, depth)
 
 
@@ -55,10 +66,10 @@ def _by_type(schema: dict[str, Any], name: str, root: Any, depth: int) -> Any:
         case "object":
             properties = schema.get("properties") or {}
             wanted = schema.get("required") or list(properties)
-            return {key: example(properties.get(key), key, root, depth + 1) for key in wanted}
+            return {key: _example(properties.get(key), key, root, depth + 1) for key in wanted}
         case "array":
             count = max(1, schema.get("minItems", 1))
-            return [example(schema.get("items", {}), name, root, depth + 1) for _ in range(count)]
+            return [_example(schema.get("items", {}), name, root, depth + 1) for _ in range(count)]
         case "integer" | "number":
             return schema.get("minimum", 1)
         case "boolean":

@@ -124,7 +124,7 @@ class Simulator:
 
     async def reached(self, gate: str = "gate") -> None:
         """Wait until an answer stands at the gate."""
-        await self.wait_for(lambda: any(r.waits_at == gate for r in self.requests))
+        await self.wait_for(lambda: self.state.journal.stands_at(gate))
 
     def _folder(self) -> Path:
         if self._directory is not None:
