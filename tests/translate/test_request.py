@@ -3,6 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import PROFILES
@@ -344,3 +346,66 @@ def test_the_estimate_grows_with_the_text_of_the_request() -> None:
     assert estimate(input="word " * 400) == 501
     assert 300 < estimate(input="你好" * 200) < 302
     assert estimate(input="x", tools=TOOLS) > estimate(input="x") == 1
+
+
+JSON = st.recursive(
+    st.sampled_from([None, True, 0, -1, 2.5, "", "x", "auto", "type", "function", "message"]),
+    lambda children: (
+        st.lists(children, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["type", "role", "content", "name", "text", "id", "tools", "call_id"]),
+            children,
+            max_size=3,
+        )
+    ),
+    max_leaves=5,
+)
+KITCHEN_SINK: dict[str, Any] = {
+    "model": "m",
+    "input": [
+        {"role": "developer", "content": "d"},
+        user([{"type": "input_text", "text": "t"}, {"type": "input_image", "image_url": "u"}]),
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "text", "text": "o"}]},
+        {"type": "web_search_call", "id": "i"},
+    ],
+    "tools": [
+        *TOOLS,
+        {"type": "namespace", "name": "n", "tools": TOOLS},
+        {"type": "web_search"},
+    ],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": TOOLS},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
+    "reasoning": {"effort": "low"},
+    "metadata": {"a": "b"},
+    "include": ["x"],
+}
+
+
+@given(replacement=JSON, choices=st.lists(st.integers(0, 9), min_size=1, max_size=6))
+@settings(max_examples=600, deadline=None)
+def test_a_request_with_anything_anywhere_is_translated_or_refused_with_a_field(
+    replacement: Any, choices: list[int]
+) -> None:
+    request: dict[str, Any] = json.loads(json.dumps(KITCHEN_SINK))
+    here: Any = request
+    for choice in choices:
+        keys = list(here) if isinstance(here, dict) else list(range(len(here)))
+        parent, key = here, keys[choice % len(keys)]
+        here = parent[key]
+        if not isinstance(here, dict | list) or not here:
+            break
+    parent[key] = replacement
+
+    outcome: dict[str, Any] | InvalidRequest
+    try:
+        outcome = sent(request)
+    except InvalidRequest as refused:
+        outcome = refused
+
+    if isinstance(outcome, InvalidRequest):
+        assert outcome.param is not None
+        assert "another value" not in outcome.message
+    else:
+        assert outcome["messages"]

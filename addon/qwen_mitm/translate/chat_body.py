@@ -61,7 +61,8 @@ def chat_body(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
     if stream or _must_stream(chat, profile):
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-    return to_json(body)
+    # NaN is no JSON, though parsers let it pass in schemas.
+    return to_json(body, inf_nan_mode="null")
 
 
 def host_losses(chat: ChatRequest, profile: Profile) -> Iterator[tuple[str, str]]:
