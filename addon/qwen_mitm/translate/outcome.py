@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from http import HTTPStatus
 from typing import Final
 
 from qwen_mitm.translate.failure import client_code, failure_error
@@ -12,8 +13,8 @@ from qwen_mitm.wire.response_object import JsonObject
 # What a token is worth where the upstream did not count: right for English, low for Chinese.
 _CHARACTERS_PER_TOKEN: Final = 4
 
-# Of the 4xx only these may pass when the request is sent again.
-_PASSING: Final = frozenset({408, 409, 425, 429})
+# The other 4xx that may pass when the request is sent again.
+_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY})
 
 
 def counted_usage(usage: Usage) -> JsonObject:
@@ -54,9 +55,12 @@ def _usage(
 def error_object(failure: Failure) -> JsonObject:
     """``error`` of a failed response."""
     code = client_code(failure.code, failure.message)
-    status = failure_error(failure).status
-    # The code alone does not tell: type and status may say that repeating is no use. Codex stops
-    # and shows the message at this code only (clients.md, Errors 3).
-    if code == "server_error" and 400 <= status < 500 and status not in _PASSING:
-        code = "invalid_prompt"
+    if code == "server_error":
+        # Code and words do not tell, but type and status may. What repeating cannot heal gets the
+        # one code at which Codex stops and shows the message (clients.md, Errors 3).
+        status = failure_error(failure).status
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            code = "rate_limit_exceeded"
+        elif 400 <= status < 500 and status not in _PASSING:
+            code = "invalid_prompt"
     return {"code": code, "message": failure.message}

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+
+from tests.event_checker import Event, check_events, events_of
+from tests.translate.answers import DONE, Answer, answer, call, chunk, text, thought
+
+
+@pytest.fixture(scope="module")
+def good() -> Answer:
+    return answer(
+        thought("hm"),
+        text("Hello"),
+        call('{"a":1}', index=0, id="call_a", name="f"),
+        chunk(finish="tool_calls"),
+        DONE,
+    )
+
+
+def first(events: list[Event], type_: str) -> Event:
+    return next(event for event in events if event["type"] == f"response.{type_}")
+
+
+def without(type_: str) -> Callable[[list[Event]], None]:
+    def fault(events: list[Event]) -> None:
+        events.remove(first(events, type_))
+        for number, event in enumerate(events):
+            event["sequence_number"] = number
+
+    return fault
+
+
+def changed(type_: str, *path: str, to: object) -> Callable[[list[Event]], None]:
+    def fault(events: list[Event]) -> None:
+        *outer, last = path
+        value = first(events, type_)
+        for key in outer:
+            value = value[key]
+        value[last] = to
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        without("created"),
+        without("in_progress"),
+        without("output_item.added"),
+        without("output_item.done"),
+        without("content_part.added"),
+        without("content_part.done"),
+        without("output_text.delta"),
+        without("output_text.done"),
+        without("function_call_arguments.delta"),
+        without("function_call_arguments.done"),
+        without("completed"),
+        changed("created", "sequence_number", to=7),
+        changed("in_progress", "response", "id", to="resp_other"),
+        changed("in_progress", "response", "end_turn", to=False),
+        changed("output_item.added", "output_index", to=1),
+        changed("output_item.added", "item", "id", to="rs_other"),
+        changed("output_text.delta", "item_id", to="msg_other"),
+        changed("output_text.delta", "content_index", to=1),
+        changed("output_text.delta", "logprobs", to=None),
+        changed("output_text.done", "text", to="Hell"),
+        changed("output_item.done", "item", "status", to="in_progress"),
+        changed("completed", "response", "status", to="failed"),
+        changed("completed", "response", "output", to=[]),
+        changed("completed", "response", "usage", to=None),
+        changed("completed", "response", "usage", "total_tokens", to=1.5),
+        changed("completed", "type", to="error"),
+        lambda events: events.append(deepcopy(events[-1])),
+    ],
+)
+def test_fault_in_a_stream_is_found(good: Answer, fault: Callable[[list[Event]], None]) -> None:
+    events = deepcopy(good.events)
+    fault(events)
+    with pytest.raises(AssertionError):
+        check_events(events)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"data: [DONE]\n\n", b""),
+        (b"event: response.created\n", b""),
+        (b"event: response.created\n", b"event: response.made\n"),
+        (b"event: response.created\n", b"id: 1\nevent: response.created\n"),
+    ],
+)
+def test_fault_in_the_framing_is_found(good: Answer, old: bytes, new: bytes) -> None:
+    with pytest.raises(AssertionError):
+        events_of(good.stream.replace(old, new))

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from qwen_mitm.translate.call_fragments import CallFragments, JsonProgress
+from qwen_mitm.wire.chat import ToolCallDelta
+
+
+def calls_of(*fragments: ToolCallDelta) -> list[tuple[str | None, str | None, str]]:
+    calls = CallFragments()
+    for fragment in fragments:
+        calls.call_for(fragment).take(fragment)
+    for call in calls:
+        call.rest()
+    return [(call.upstream_id, call.name, call.arguments) for call in calls]
+
+
+def part(
+    arguments: str | None = None,
+    index: int | None = None,
+    id: str | None = None,  # noqa: A002 - the name of the field
+    name: str | None = None,
+) -> ToolCallDelta:
+    return ToolCallDelta(index=index, id=id, name=name, arguments=arguments)
+
+
+def test_index_is_the_key() -> None:
+    assert calls_of(
+        part('{"a"', 7, "x", "f"), part('{"b"', 2, "y", "g"), part(":1}", 7), part(":2}", 2)
+    ) == [("x", "f", '{"a":1}'), ("y", "g", '{"b":2}')]
+
+
+def test_same_index_with_another_id_is_another_call() -> None:
+    assert calls_of(
+        part('{"a":', 0, "x", "f"), part("1}", 0), part('{"b":', 0, "y", "g"), part("2}", 0)
+    ) == [("x", "f", '{"a":1}'), ("y", "g", '{"b":2}')]
+
+
+def test_interleaved_calls_that_are_all_numbered_zero_are_told_apart_by_id() -> None:
+    assert calls_of(
+        part('{"a":', 0, "x", "f"),
+        part('{"b":', 0, "y", "g"),
+        part("1}", 0, "x"),
+        part("2}", 0, "y"),
+    ) == [("x", "f", '{"a":1}'), ("y", "g", '{"b":2}')]
+
+
+def test_without_index_a_new_id_starts_a_call() -> None:
+    assert calls_of(
+        part("{", id="x", name="f"), part("}"), part("{", id="y", name="f"), part("}")
+    ) == [("x", "f", "{}"), ("y", "f", "{}")]
+
+
+def test_without_index_an_id_may_come_after_the_name() -> None:
+    assert calls_of(part("{", name="f"), part("}", id="x")) == [("x", "f", "{}")]
+
+
+def test_without_index_and_id_another_name_starts_a_call() -> None:
+    assert calls_of(part("", name="f"), part("{}", name="g"), part("{}", name="g")) == [
+        (None, "f", ""),
+        (None, "g", "{}"),
+    ]
+
+
+def test_without_index_and_id_other_arguments_of_a_finished_call_start_another() -> None:
+    assert calls_of(part('{"a":1}', name="f"), part('{"a":2}', name="f")) == [
+        (None, "f", '{"a":1}'),
+        (None, "f", '{"a":2}'),
+    ]
+
+
+def test_restated_name_is_not_appended() -> None:
+    assert calls_of(part("{", 0, "x", "f"), part("}", 0, "x", "f")) == [("x", "f", "{}")]
+
+
+@pytest.mark.parametrize("index", [None, 0, 5])
+def test_replay_of_a_finished_call_is_left_out(index: int | None) -> None:
+    assert calls_of(
+        part('{"a":', 0, "x", "f"),
+        part("1}", 0),
+        part('{"a":', index, "x", "f"),
+        part("1}", index, "x", "f"),
+    ) == [("x", "f", '{"a":1}')]
+
+
+def test_replay_without_its_id_is_left_out() -> None:
+    assert calls_of(part('{"a":1}', 0, "x", "f"), part('{"a":1}', 0)) == [("x", "f", '{"a":1}')]
+
+
+def test_two_calls_with_one_id_are_both_kept() -> None:
+    assert calls_of(part('{"a":1}', 0, "x", "f"), part('{"a":2}', 1, "x", "f")) == [
+        ("x", "f", '{"a":1}'),
+        ("x", "f", '{"a":2}'),
+    ]
+
+
+def test_running_totals_of_arguments_become_fragments() -> None:
+    assert calls_of(part('{"a', 0, "x", "f"), part('{"a":1', 0), part('{"a":1}', 0)) == [
+        ("x", "f", '{"a":1}')
+    ]
+
+
+def test_object_inside_an_object_is_no_running_total() -> None:
+    assert calls_of(part('{"a":', 0, "x", "f"), part('{"a":', 0), part("1}}", 0)) == [
+        ("x", "f", '{"a":{"a":1}}')
+    ]
+
+
+def test_fragments_of_one_character_give_the_whole() -> None:
+    arguments = json.dumps({"code": '{"{\\"}[', "list": [[1], {"a": "\\"}]})
+    fragments = [part("", 0, "x", "f"), *(part(it, 0) for it in arguments)]
+    assert calls_of(*fragments) == [("x", "f", arguments)]
+
+
+@pytest.mark.parametrize("cut", range(1, 26))
+def test_json_is_whole_at_its_last_bracket_and_cut_short_before(cut: int) -> None:
+    text = '{"a\\"}":["]",{"b":"\\\\"}]}'
+    progress = JsonProgress()
+    for character in text[:cut]:
+        progress.feed(character)
+    assert (progress.is_whole, progress.is_cut_short) == (cut == len(text), cut < len(text))
+
+
+@pytest.mark.parametrize("text", ["", "  ", "null", "12"])
+def test_text_without_brackets_is_neither_whole_nor_cut(text: str) -> None:
+    progress = JsonProgress()
+    progress.feed(text)
+    assert (progress.is_whole, progress.is_cut_short) == (False, False)
