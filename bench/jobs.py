@@ -51,8 +51,8 @@ class Paced(BaseModel):
     route: Route
     model: str
     streams: int
-    settle: float
     window: float
+    """Seconds; it begins a little after the last stream's first event."""
     pid: int
 
 

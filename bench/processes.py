@@ -18,7 +18,6 @@ def process(
     env: Mapping[str, str],
     cwd: Path,
     log: Path,
-    cores: list[int],
     talks: bool = True,
 ) -> Iterator[subprocess.Popen[str]]:
     """A child that ends with the block; one that `talks` does so by its standard streams.
@@ -37,7 +36,6 @@ def process(
             start_new_session=True,
         )
     try:
-        os.sched_setaffinity(child.pid, cores)
         yield child
     finally:
         child.terminate()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.jobs import Paced, PacedResult, Series, SeriesResult
 from bench.meter import resident_kib
-from bench.systems import MODES, SUBJECT, YARDSTICK, Bench, Lane, Mode
+from bench.systems import MODES, SUBJECT, YARDSTICK, Bench, BenchError, Lane, Mode
 from bench.workloads import HISTORY_SIZES, WORKLOADS, request_body
 
 
@@ -73,7 +73,11 @@ class Scenario:
         for number in range(1, self.rounds + 1):
             sys.stderr.write(f"bench: {self.key}, round {number} of {self.rounds}\n")
             for lane in lanes:
-                values = self.measure(bench, lane)
+                try:
+                    values = self.measure(bench, lane)
+                except BenchError as error:
+                    name = f"{self.key}, {lane.system.name} by {lane.mode}"
+                    raise BenchError(f"{name}: {error}") from error
                 for row, value in zip(rows[lane.mode], values, strict=True):
                     if value is None:
                         continue
@@ -93,7 +97,7 @@ def scenarios(*, quick: bool) -> list[Scenario]:
                 Metric("  CPU per chunk", "µs", "times"),
             ),
             partial(burst, "bench-burst"),
-            rounds(7, 2),
+            rounds(11, 2),
         ),
         Scenario(
             "arguments",
@@ -102,13 +106,14 @@ def scenarios(*, quick: bool) -> list[Scenario]:
                 Metric("  CPU per fragment", "µs", "times"),
             ),
             partial(burst, "bench-arguments"),
-            rounds(7, 2),
+            rounds(11, 2),
         ),
         Scenario(
             "paced",
             (Metric("100 streams at 50/s, CPU per chunk", "µs", "times", 1.2),),
             partial(paced, 2 if quick else 3),
             rounds(5, 1),
+            modes=("connect",) if quick else MODES,
             direct=False,
         ),
         Scenario(
@@ -117,28 +122,31 @@ def scenarios(*, quick: bool) -> list[Scenario]:
                 Metric("short request, first event", "ms", "plus", 1.0),
                 Metric("  CPU per request", "ms", "plus"),
             ),
-            partial(short, 100 if quick else 300),
-            rounds(5, 2),
+            partial(short, 100),
+            rounds(15, 2),
         ),
         Scenario(
             "concurrent",
             (Metric("16 at once, wall per request", "ms", "plus"),),
-            partial(concurrent, 10 if quick else 30),
-            rounds(5, 1),
+            partial(concurrent, 10),
+            rounds(9, 1),
         ),
         *(
             Scenario(
                 f"history-{items}",
-                (Metric(f"history, {history_label(items)}, first event", "ms", "plus", 8.0),),
-                partial(history, items, 5 if quick else 10),
-                rounds(5, 1),
+                (
+                    Metric(f"history, {history_label(items)}, first event", "ms", "plus", 8.0),
+                    Metric("  CPU per request", "ms", "plus"),
+                ),
+                partial(history, items, 5),
+                rounds(11, 2),
             )
             for items in HISTORY_SIZES
         ),
         Scenario(
             "memory",
             (Metric("memory, growth per request", "KB", "plus"),),
-            partial(memory, 500 if quick else 2_000),
+            partial(memory, 300 if quick else 2_000),
             1,
             modes=("reverse",),
             direct=False,
@@ -167,8 +175,7 @@ def paced(seconds: int, bench: Bench, lane: Lane) -> Values:
         route=lane.route,
         model=f"bench-paced-{seconds}",
         streams=100,
-        settle=0.5,
-        window=seconds - 0.8,
+        window=0.4 * seconds,
         pid=lane.pid,
     )
     result = bench.run(job, PacedResult)
@@ -187,8 +194,10 @@ def concurrent(requests: int, bench: Bench, lane: Lane) -> Values:
 
 
 def history(items: int, requests: int, bench: Bench, lane: Lane) -> Values:
-    job = Series(route=lane.route, model=f"bench-history-{items}", requests=requests, warmup=2)
-    return (bench.run(job, SeriesResult).first_event_ms,)
+    model = f"bench-history-{items}"
+    job = Series(route=lane.route, model=model, requests=requests, warmup=2, pid=lane.pid)
+    result = bench.run(job, SeriesResult)
+    return result.first_event_ms, per(1_000 * requests, result.cpu_us)
 
 
 def memory(requests: int, bench: Bench, lane: Lane) -> Values:

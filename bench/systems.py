@@ -151,9 +151,10 @@ class Bench:
             env=self._environment(),
             cwd=ROOT,
             log=log,
-            cores=self._driver_cores,
         )
-        return self._stack.enter_context(child)
+        started = self._stack.enter_context(child)
+        os.sched_setaffinity(started.pid, self._driver_cores)
+        return started
 
     def _environment(self) -> dict[str, str]:
         """Nothing of the user's: no settings, no accounts, no proxies."""
@@ -178,7 +179,6 @@ class Bench:
             env=self._environment() | account,
             cwd=self._home,
             log=log,
-            cores=self._system_cores,
             talks=False,
         ) as child:
             yield Lane(system, mode, self._route(system, mode, port), child.pid)
@@ -243,6 +243,9 @@ class Bench:
                 message = f"{lane.system.name} ({lane.mode}) did not start"
                 raise BenchError(self._complaint(message, f"{lane.system.name}-*"))
             time.sleep(0.05)
+        if lane.pid is not None:
+            # Not before: starting up uses all cores.
+            os.sched_setaffinity(lane.pid, self._system_cores)
 
     def _complaint(self, message: str, log: str) -> str:
         texts = [path.read_text()[-2000:] for path in sorted(self._folder.glob(f"{log}.log"))]

@@ -197,25 +197,25 @@ def _arguments(i: int) -> str:
     return json.dumps({"path": f"src/part{i}.py", "content": _marked(i, 1_000)})
 
 
-# A coding agent's turn: a question, a call, its output, a remark. About 2.5 KB each, on average.
+# A coding agent's turn: a call, its output, a remark, a question. About 2.5 KB each, on average.
 
 
 def _item(i: int) -> JsonValue:
     match i % 4:
         case 0:
-            return _text_item("user", "input_text", _marked(i, 500))
-        case 1:
             return {
                 "type": "function_call",
                 "call_id": f"call_{i}",
                 "name": TOOL_NAME,
                 "arguments": _arguments(i),
             }
-        case 2:
+        case 1:
             output = _marked(i, 6_500)
             return {"type": "function_call_output", "call_id": f"call_{i - 1}", "output": output}
-        case _:
+        case 2:
             return _text_item("assistant", "output_text", _marked(i, 1_500))
+        case _:
+            return _text_item("user", "input_text", _marked(i, 500))
 
 
 def _text_item(role: str, part: str, text: str) -> JsonValue:
@@ -225,12 +225,12 @@ def _text_item(role: str, part: str, text: str) -> JsonValue:
 def _message(i: int) -> JsonValue:
     match i % 4:
         case 0:
-            return {"role": "user", "content": _marked(i, 500)}
-        case 1:
             function: JsonValue = {"name": TOOL_NAME, "arguments": _arguments(i)}
             call: JsonValue = {"id": f"call_{i}", "type": "function", "function": function}
             return {"role": "assistant", "content": None, "tool_calls": [call]}
-        case 2:
+        case 1:
             return {"role": "tool", "tool_call_id": f"call_{i - 1}", "content": _marked(i, 6_500)}
-        case _:
+        case 2:
             return {"role": "assistant", "content": _marked(i, 1_500)}
+        case _:
+            return {"role": "user", "content": _marked(i, 500)}
