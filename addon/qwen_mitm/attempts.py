@@ -57,9 +57,19 @@ class Attempts:
     async def next(self, outgoing: Outgoing) -> Decision:
         """The next step of a request, whose ``outcome`` tells how the last one ended."""
         try:
-            return self._decide(outgoing)
+            decision = self._decide(outgoing)
+            if isinstance(decision, GiveUp):
+                self._redact(decision.error)
         except BridgeError as error:
             return GiveUp(error)
+        return decision
+
+    def _redact(self, error: BridgeError) -> None:
+        """Some hosts quote the key that they refuse."""
+        for account in self._accounts():
+            if account.credential:
+                secret = account.credential.get_secret_value()
+                error.message = error.message.replace(secret, f"(the key of {account.name!r})")
 
     def _decide(self, outgoing: Outgoing) -> Decision:
         match outgoing.outcome:

@@ -165,7 +165,8 @@ class Turn(Journey):
         self.streams = self.beats = stream
         self._client_fields = client_fields
         self._reader = AnswerReader()
-        self._decoder = ContentDecoder("identity")
+        self._coding = "identity"
+        self._decoder: ContentDecoder | None = None
         self._offered: list[AnswerPart] = []
 
     # As an outgoing request --------------------------------------------------------------------
@@ -174,7 +175,8 @@ class Turn(Journey):
         return f"{base_path}/chat/completions"
 
     def headers(self) -> HeaderFields:
-        accept = b"text/event-stream" if self.streams else b"application/json"
+        # A host may have to stream although the client does not want it (chat_body decides).
+        accept = b"text/event-stream" if self.streams else b"application/json, text/event-stream"
         return (
             *forwarded(self._client_fields),
             (b"content-type", b"application/json"),
@@ -205,18 +207,27 @@ class Turn(Journey):
         if not 200 <= status < 300:
             return "refuse"
         self._reader = AnswerReader()
-        self._decoder = ContentDecoder(_value(fields, b"content-encoding") or "identity")
+        self._coding = _value(fields, b"content-encoding") or "identity"
+        self._decoder = None
         self._offered = []
         if not self._opened:
             self.assembler = self._new_assembler()
         return "offer"
 
     def offer(self, data: bytes) -> bool | FailedAnswer:
-        return self._weigh(self._reader.feed(self._decoder.feed(data)), ended=False)
+        return self._weigh(self._read(data), ended=False)
 
     def offer_end(self) -> bool | FailedAnswer:
-        parts = self._reader.feed(self._decoder.end())
-        return self._weigh([*parts, *self._reader.end()], ended=True)
+        return self._weigh(self._reader.end(), ended=True)
+
+    def _read(self, data: bytes) -> list[AnswerPart]:
+        if self._coding == "identity":
+            return self._reader.feed(data)
+        try:
+            self._decoder = self._decoder or ContentDecoder(self._coding)
+            return self._reader.feed(self._decoder.feed(data))
+        except ValueError as error:
+            return [Failure(f"The upstream's answer cannot be decoded: {error}", "server_error")]
 
     def _weigh(self, parts: Sequence[AnswerPart], *, ended: bool) -> bool | FailedAnswer:
         self._offered += parts
@@ -258,11 +269,10 @@ class Turn(Journey):
         return self._recorded(self.assembler.feed(parts))
 
     def feed(self, data: bytes) -> bytes:
-        return self._recorded(self.assembler.feed(self._reader.feed(self._decoder.feed(data))))
+        return self._recorded(self.assembler.feed(self._read(data)))
 
     def end(self) -> bytes:
-        parts = [*self._reader.feed(self._decoder.end()), *self._reader.end()]
-        return self._recorded(self.assembler.feed(parts) + self.assembler.end())
+        return self._recorded(self.assembler.feed(self._reader.end()) + self.assembler.end())
 
     def broken(self, outcome: Broken) -> bytes:
         self.note_failure(outcome.message)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
+from qwen_mitm.providers import PROFILES
+
 #: Where an OAuth token works when its account does not say (qwen.md §2.4).
 PORTAL_BASE_URL = "https://portal.qwen.ai/v1"
 
@@ -55,6 +57,13 @@ class Account(BaseModel):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http or https URL")
         return value.rstrip("/")
+
+    @field_validator("provider")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in PROFILES:
+            raise ValueError(f"must be one of {', '.join(sorted(PROFILES))}")
+        return value
 
     @model_validator(mode="after")
     def _has_what_its_kind_needs(self) -> Account:

@@ -1,0 +1,240 @@
+import gzip
+import json
+
+import pytest
+
+from qwen_mitm.errors import UpstreamTimeout
+from qwen_mitm.exchange import Broken, FailedAnswer, HeaderFields, Refused, Send
+from qwen_mitm.intake import Arrival, Surroundings, begin
+from qwen_mitm.providers import profile_for
+from qwen_mitm.settings import Settings
+from qwen_mitm.turn import Relay, Turn
+
+CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+FIELDS: HeaderFields = (
+    (b"Host", b"portal.qwen.ai"),
+    (b"Authorization", b"Bearer fake-client-key"),
+    (b"User-Agent", b"program/1"),
+    (b"OpenAI-Beta", b"x"),
+    (b"x-codex-window-id", b"x"),
+    (b"session-id", b"x"),
+    (b"Content-Encoding", b"identity"),
+    (b"X-Stainless-Lang", b"python"),
+)
+SSE: HeaderFields = ((b"Content-Type", b"text/event-stream"), (b"X-Request-Id", b"r1"))
+AROUND = Surroundings(
+    settings=Settings(), clock=lambda: 5.0, wall_clock=lambda: 7.0, new_id=lambda p: f"{p}_1"
+)
+PORTAL = profile_for("https://portal.qwen.ai/v1")
+
+
+def a_turn(*, stream: bool = True, tools: list[object] | None = None) -> Turn:
+    body = json.dumps({"model": "m", "input": "hi", "stream": stream, "tools": tools or []})
+    arrival = Arrival("POST", "/v1/responses?beta=true", FIELDS)
+    turn = begin(arrival, body.encode(), lambda: PORTAL, AROUND)
+    assert isinstance(turn, Turn)
+    return turn
+
+
+def a_relay(path: str, content: bytes = b"") -> Relay:
+    relay = begin(Arrival("GET", path, FIELDS), content, lambda: PORTAL, AROUND)
+    assert isinstance(relay, Relay)
+    return relay
+
+
+def sent(turn: Turn) -> Turn:
+    turn.sent(Send("work", "https", "portal.qwen.ai", 443, "/v1/chat/completions", (), b""))
+    return turn
+
+
+def terminal(data: bytes) -> dict[str, object]:
+    events = [json.loads(line[6:]) for line in data.split(b"\n") if line.startswith(b"data: {")]
+    response = events[-1]["response"]
+    assert isinstance(response, dict)
+    return response
+
+
+def test_the_upstream_sees_neither_the_clients_credentials_nor_openais_own_headers() -> None:
+    names = {name.lower() for name, _ in a_turn().headers()}
+    assert names == {
+        b"user-agent",
+        b"x-stainless-lang",
+        b"accept",
+        b"accept-encoding",
+        b"content-type",
+    }
+
+
+def test_the_target_is_chat_completions_under_the_accounts_path_without_the_clients_query() -> None:
+    assert a_turn().target("/compatible-mode/v1") == "/compatible-mode/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/v1/models?x=1", "/compatible-mode/v1/models?x=1"),
+        ("/v1", "/compatible-mode/v1"),
+        ("/health", "/health"),
+        ("/v1beta/x", "/v1beta/x"),
+    ],
+)
+def test_another_path_keeps_its_place_under_the_accounts_base_path(path: str, target: str) -> None:
+    assert a_relay(path).target("/compatible-mode/v1") == target
+
+
+def test_a_first_event_is_accepted_and_nothing_of_it_is_lost() -> None:
+    turn = sent(a_turn())
+    assert turn.head(200, SSE) == "offer"
+    assert turn.offer(CHUNK[:20]) is False
+    assert turn.offer(CHUNK[20:]) is True
+
+    data = turn.accepted() + turn.feed(FINISH) + turn.end()
+
+    assert turn.finished
+    assert terminal(data)["status"] == "completed"
+    assert b'"delta":"hi"' in data.replace(b'": "', b'":"')
+
+
+def test_an_error_as_first_event_is_a_failed_answer() -> None:
+    turn = sent(a_turn())
+    turn.head(200, SSE)
+    verdict = turn.offer(b'data: {"error":{"message":"busy","code":"rate_limit_exceeded"}}\n\n')
+    assert isinstance(verdict, FailedAnswer)
+    assert verdict.failure.message == "busy"
+
+
+def test_another_status_than_2xx_is_refused() -> None:
+    assert sent(a_turn()).head(503, SSE) == "refuse"
+
+
+def test_a_client_that_does_not_stream_gets_one_object() -> None:
+    turn = sent(a_turn(stream=False))
+    turn.head(200, SSE)
+    assert turn.offer(CHUNK + FINISH) is False
+    assert turn.offer_end() is True
+
+    answer = turn.open()
+
+    assert json.loads(answer.body)["output"][0]["content"][0]["text"] == "hi"
+    assert (b"X-Request-Id", b"r1") in answer.fields
+
+
+def test_an_answer_that_failed_late_has_a_status_of_its_own_when_the_client_does_not_stream() -> (
+    None
+):
+    turn = sent(a_turn(stream=False))
+    turn.head(200, SSE)
+    turn.offer(CHUNK + b'data: {"error":{"message":"lost it"}}\n\n')
+    verdict = turn.offer_end()
+    assert isinstance(verdict, FailedAnswer)
+
+
+def test_an_empty_answer_is_not_accepted() -> None:
+    turn = sent(a_turn())
+    turn.head(200, SSE)
+    assert turn.offer_end() is not True
+
+
+def test_an_upstream_that_compresses_all_the_same_is_read() -> None:
+    turn = sent(a_turn())
+    turn.head(200, (*SSE, (b"Content-Encoding", b"gzip")))
+    assert turn.offer(gzip.compress(CHUNK + FINISH)) is True
+    assert terminal(turn.accepted() + turn.end())["status"] == "completed"
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"unheard-of"])
+def test_an_answer_that_cannot_be_decoded_is_a_failed_answer(coding: bytes) -> None:
+    turn = sent(a_turn())
+    turn.head(200, (*SSE, (b"Content-Encoding", coding)))
+    verdict = turn.offer(CHUNK)
+    assert isinstance(verdict, FailedAnswer)
+    assert "decoded" in verdict.failure.message
+
+
+def test_a_compressed_refusal_is_read_even_when_it_is_cut() -> None:
+    body = gzip.compress(json.dumps({"error": {"message": "no quota"}}).encode() + b" " * 200)
+    error = a_turn().refusal(Refused(429, {"content-encoding": "gzip"}, body[:-8]), 60)
+    assert error.status == 429
+    assert error.message == "no quota"
+
+
+def test_a_lost_upstream_ends_the_stream_with_response_failed() -> None:
+    turn = sent(a_turn())
+    turn.head(200, SSE)
+    turn.offer(CHUNK)
+    turn.accepted()
+
+    data = turn.broken(Broken("server closed connection", "answer"))
+
+    assert terminal(data)["status"] == "failed"
+    assert data.endswith(b"data: [DONE]\n\n")
+
+
+def test_giving_up_after_heartbeats_is_a_whole_stream() -> None:
+    turn = a_turn()
+    turn.open()
+    data = turn.heartbeat() + turn.heartbeat() + turn.fail(UpstreamTimeout("nothing came"))
+    assert data.count(b"event: response.created") == 1
+    assert data.count(b": keep-alive") == 2
+    response = terminal(data)
+    assert response["status"] == "failed"
+    assert "nothing came" in json.dumps(response["error"])
+
+
+def test_a_second_answer_after_a_failed_one_starts_afresh() -> None:
+    turn = sent(a_turn(stream=False))
+    turn.head(200, SSE)
+    turn.offer(CHUNK)
+    turn.head(200, SSE)
+    turn.offer(CHUNK + FINISH)
+    turn.offer_end()
+    assert json.loads(turn.open().body)["output"][0]["content"][0]["text"] == "hi"
+
+
+def test_what_was_dropped_is_in_the_warnings_header() -> None:
+    turn = sent(a_turn(tools=[{"type": "web_search"}]))
+    turn.head(200, SSE)
+    assert (b"x-bridge-warnings", b"dropped_tool; web_search") in turn.open().fields
+
+
+def test_the_recording_is_what_the_client_got() -> None:
+    turn = sent(a_turn())
+    turn.head(200, SSE)
+    turn.offer(CHUNK)
+    data = turn.accepted() + turn.feed(FINISH) + turn.end()
+    assert turn.recording.body() == data
+
+
+def test_a_relay_passes_bytes_and_status_as_they_are() -> None:
+    relay = a_relay("/v1/models")
+    relay.sent(Send("work", "https", "portal.qwen.ai", 443, "/v1/models", (), b""))
+    fields: HeaderFields = ((b"Content-Type", b"x/y"), (b"Transfer-Encoding", b"chunked"))
+    assert relay.head(404, fields) == "accept"
+    assert relay.open().status == 404
+    assert relay.open().fields == ((b"Content-Type", b"x/y"),)
+    assert relay.feed(b"\x00\xff") == b"\x00\xff"
+
+
+@pytest.mark.parametrize(
+    ("agent", "body", "family"),
+    [
+        (b"opencode/1.18.33 ai-sdk/provider-utils/4", {}, "summary"),
+        (b"codex_exec/0.169.0", {}, "summary"),
+        (b"OpenAI/Python 3.51.0", {}, "content"),
+        (b"OpenAI/Python 3.51.0", {"reasoning": {"summary": "auto"}}, "summary"),
+    ],
+)
+def test_thoughts_are_streamed_in_the_form_that_the_client_shows(
+    agent: bytes, body: dict[str, object], family: str
+) -> None:
+    content = json.dumps({"model": "m", "input": "hi", "stream": True, **body}).encode()
+    arrival = Arrival("POST", "/v1/responses", ((b"user-agent", agent),))
+    turn = begin(arrival, content, lambda: PORTAL, AROUND)
+    assert isinstance(turn, Turn)
+    sent(turn).head(200, SSE)
+    thought = b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"hm"}}]}\n\n'
+    turn.offer(thought)
+    data = turn.accepted()
+    assert (b"response.reasoning_summary_text.delta" in data) is (family == "summary")
+    assert (b"response.reasoning_text.delta" in data) is (family == "content")
