@@ -40,7 +40,7 @@ CLOCK: dict[str, Any] = {
 
 def client_for(simulator: Simulator, *, http2: bool = False) -> httpx.AsyncClient:
     tls = simulator.url.startswith("https")
-    verify = ssl.create_default_context(cafile=simulator.ca_pem) if tls else True
+    verify = ssl.create_default_context(cafile=simulator.ca_pem) if tls else False
     return httpx.AsyncClient(
         base_url=simulator.base_url,
         headers=BEARER,

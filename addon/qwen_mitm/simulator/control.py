@@ -5,7 +5,7 @@ GET  /_simulator/gates/NAME[?timeout=S]                         wait until an an
 POST /_simulator/release/NAME                                   open a gate
 POST /_simulator/script      [behaviour or line, …]             queue behaviours
 POST /_simulator/accounts    {bearer: account name}             who may ask from now on
-POST /_simulator/reset
+POST /_simulator/reset                                          forget requests and script
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,17 +49,19 @@ class Simulator:
         self._http2 = http2
         self._directory = directory
         self._max_streams = max_streams
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._server: asyncio.Server | None = None
+        self._stack = AsyncExitStack()
         self._connections: set[asyncio.Task[Any]] = set()
         self._portal = Portal(self.state)
 
     async def __aenter__(self) -> Self:
-        context = self._context() if self._tls else None
-        self._server = await asyncio.start_server(
-            self._serve, self.host, self.port, ssl=context, backlog=_BACKLOG
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        async with AsyncExitStack() as stack:
+            context = self._context(stack) if self._tls else None
+            server = await asyncio.start_server(
+                self._serve, self.host, self.port, ssl=context, backlog=_BACKLOG
+            )
+            stack.push_async_callback(self._stop, server)
+            self.port = server.sockets[0].getsockname()[1]
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -67,15 +70,15 @@ class Simulator:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-            for connection in self._connections:
-                connection.cancel()
-            if self._connections:
-                await asyncio.wait(self._connections)
-            await self._server.wait_closed()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        await self._stack.aclose()
+
+    async def _stop(self, server: asyncio.Server) -> None:
+        server.close()
+        for connection in self._connections:
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+        await server.wait_closed()
 
     @property
     def url(self) -> str:
@@ -89,8 +92,10 @@ class Simulator:
 
     @property
     def ca_pem(self) -> Path:
-        """The authority's certificate; there is none without TLS."""
-        return self._folder() / "ca.pem"
+        """The authority's certificate. Only while it runs, and only with TLS."""
+        if self._directory is None:
+            raise RuntimeError("there is no certificate: the simulator does not run with TLS")
+        return self._directory / "ca.pem"
 
     @property
     def requests(self) -> list[ReceivedRequest]:
@@ -126,15 +131,11 @@ class Simulator:
         """Wait until an answer stands at the gate."""
         await self.wait_for(lambda: self.state.journal.stands_at(gate))
 
-    def _folder(self) -> Path:
-        if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            return self._directory
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="qwen-simulator-")
-        return Path(self._temporary.name)
-
-    def _context(self) -> ssl.SSLContext:
+    def _context(self, stack: AsyncExitStack) -> ssl.SSLContext:
+        if self._directory is None:
+            temporary = tempfile.TemporaryDirectory(prefix="qwen-simulator-")
+            self._directory = Path(stack.enter_context(temporary))
+        self._directory.mkdir(parents=True, exist_ok=True)
         return tls_context(self.ca_pem, http2=self._http2)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
