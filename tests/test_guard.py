@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 
 import pytest
 from mitmproxy.test import tflow
@@ -23,9 +22,9 @@ def break_feed(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def guarded() -> Iterator[Guarded]:
+def guarded() -> Guarded:
     turn = sent(a_turn())
-    yield Guarded(turn, tflow.tflow())
+    return Guarded(turn, tflow.tflow())
 
 
 def events_of(data: bytes) -> list[dict[str, object]]:

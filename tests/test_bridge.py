@@ -1,0 +1,175 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+from mitmproxy import connection, exceptions, http
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.test import taddons, tflow, tutils
+
+from qwen_mitm import bridge as bridge_module
+from qwen_mitm.bridge import METADATA_KEY, QwenBridge
+
+BODY = b'{"model":"m","input":"hi","stream":true}'
+
+
+@pytest.fixture
+def context(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[taddons.context]:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("QWEN_API_KEY", "fake-account-key")
+    monkeypatch.setenv("QWEN_API_BASE_URL", "https://plan.test/base/v1")
+    with taddons.context(Proxyserver()) as started:
+        yield started
+
+
+@pytest.fixture
+def bridge(context: taddons.context) -> QwenBridge:
+    addon = QwenBridge()
+    context.master.addons.add(addon)
+    context.configure(addon)
+    return addon
+
+
+def a_flow(
+    host: str = "portal.qwen.ai",
+    *,
+    path: str = "/v1/responses",
+    port: int = 443,
+    method: bytes = b"POST",
+    content: bytes = BODY,
+    fields: tuple[tuple[bytes, bytes], ...] = (),
+) -> http.HTTPFlow:
+    request = tutils.treq(
+        scheme=b"https",
+        host=host,
+        port=port,
+        path=path.encode(),
+        method=method,
+        content=content,
+        headers=http.Headers(fields),
+    )
+    return tflow.tflow(req=request)
+
+
+def error_of(flow: http.HTTPFlow) -> dict[str, object]:
+    assert flow.response
+    error = json.loads(flow.response.content or b"")["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error, dict)
+    return error
+
+
+def pass_through(bridge: QwenBridge, flow: http.HTTPFlow) -> http.HTTPFlow:
+    bridge.requestheaders(flow)
+    bridge.request(flow)
+    return flow
+
+
+def test_the_hosts_name_decides_by_destination_and_never_by_header(bridge: QwenBridge) -> None:
+    assert bridge.claims(a_flow())
+    assert bridge.claims(a_flow("Portal.Qwen.AI."))
+    assert not bridge.claims(a_flow("other.test", fields=((b"Host", b"portal.qwen.ai"),)))
+    assert not bridge.claims(a_flow(port=8443))
+
+
+def test_the_clients_credentials_leave_the_flow_before_it_can_be_seen(bridge: QwenBridge) -> None:
+    flow = a_flow(fields=((b"Authorization", b"Bearer fake-client"), (b"Cookie", b"fake=1")))
+    bridge.requestheaders(flow)
+    assert "fake" not in str(flow.request.headers)
+
+
+def test_a_flow_that_is_not_ours_is_left_alone(bridge: QwenBridge) -> None:
+    flow = a_flow("other.test", fields=((b"Authorization", b"Bearer fake-client"),))
+    pass_through(bridge, flow)
+    assert flow.request.headers["authorization"] == "Bearer fake-client"
+    assert flow.response is None
+
+
+def test_a_request_that_cannot_be_translated_is_answered_here(bridge: QwenBridge) -> None:
+    flow = pass_through(bridge, a_flow(content=b"{"))
+    assert flow.response
+    assert flow.response.status_code == 400
+    assert error_of(flow)["type"] == "invalid_request_error"
+
+
+def test_a_bug_in_the_translation_is_answered_here(
+    bridge: QwenBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object) -> object:
+        raise KeyError
+
+    monkeypatch.setattr(bridge_module, "begin", bug)
+    flow = pass_through(bridge, a_flow())
+    assert flow.response
+    assert flow.response.status_code == 500
+    assert error_of(flow)["code"] == "translation_fault"
+
+
+def test_a_websocket_upgrade_is_answered_426(bridge: QwenBridge) -> None:
+    flow = a_flow(method=b"GET", content=b"", fields=((b"Upgrade", b"websocket"),))
+    pass_through(bridge, flow)
+    assert flow.response
+    assert flow.response.status_code == 426
+    assert error_of(flow)["code"] == "websocket_not_supported"
+
+
+async def test_the_flow_shows_what_was_sent_and_not_with_which_key(bridge: QwenBridge) -> None:
+    flow = pass_through(bridge, a_flow())
+    exchange = bridge._exchanges[flow.id]
+
+    await bridge.qwen_attempt(exchange)
+
+    assert flow.request.pretty_url == "https://plan.test/base/v1/chat/completions"
+    assert json.loads(flow.request.content or b"")["messages"]
+    assert flow.request.headers["authorization"] == "Bearer account:QWEN_API_KEY"
+    assert bridge.claims(flow)
+
+
+async def test_nothing_is_kept_of_a_flow_that_ended(bridge: QwenBridge) -> None:
+    flow = pass_through(bridge, a_flow())
+    await bridge.qwen_attempt(bridge._exchanges[flow.id])
+    flow.response = http.Response.make(200, b"")
+
+    bridge.response(flow)
+
+    assert bridge.exchange(flow) is None
+    assert not bridge._arrivals
+    assert json.dumps(flow.metadata[METADATA_KEY])
+
+
+async def test_a_turn_is_not_replayed_with_its_placeholder(bridge: QwenBridge) -> None:
+    flow = a_flow("plan.test")
+    flow.metadata[METADATA_KEY] = {}
+    flow.is_replay = "request"
+    bridge.request(flow)
+    assert flow.response
+    assert flow.response.status_code == 400
+
+
+@pytest.mark.parametrize(("peer", "refused"), [("127.0.0.1", False), ("192.0.2.7", True)])
+def test_only_programs_on_this_machine_may_connect(
+    bridge: QwenBridge, peer: str, refused: bool
+) -> None:
+    client = connection.Client(peername=(peer, 5), sockname=("127.0.0.1", 8080))
+    bridge.client_connected(client)
+    assert bool(client.error) is refused
+
+
+def test_a_bad_value_while_running_is_rolled_back(
+    context: taddons.context, bridge: QwenBridge
+) -> None:
+    bridge._running = True
+    with pytest.raises(exceptions.OptionsError, match="qwen_hosts"):
+        context.options.update(qwen_hosts=["https://a.test/path"])
+    assert context.options.qwen_hosts == ["portal.qwen.ai"]
+
+
+def test_credentials_are_not_sent_to_whoever_answers(
+    context: taddons.context, bridge: QwenBridge
+) -> None:
+    bridge._running = True
+    with pytest.raises(exceptions.OptionsError, match="qwen_allow_insecure"):
+        context.options.update(ssl_insecure=True)
+    context.options.update(qwen_allow_insecure=True)
+    context.options.update(ssl_insecure=True)
