@@ -1,0 +1,35 @@
+"""The command ``qwen-mitm``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options_table
+
+app = typer.Typer(
+    help="Lets programs that speak the OpenAI Responses API use Qwen, through mitmproxy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command("demo")
+def play_demo() -> None:
+    """Show the main job on this machine, with no account and no network."""
+    # The demo needs packages that the addon itself does not.
+    from . import demo
+
+    raise typer.Exit(demo.run())
+
+
+@app.command("options")
+def list_options(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table of the README.")
+    ] = False,
+) -> None:
+    """List every option, its environment variable and its default."""
+    typer.echo(options_table.markdown() if markdown else options_table.plain())
