@@ -138,25 +138,6 @@ def test_failure_before_any_output_is_a_whole_response() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("failure", "code"),
-    [
-        (Failure("Broken."), "server_error"),
-        (Failure("Bad field.", "invalid_request_error"), "invalid_prompt"),
-        (Failure("No access.", status=403), "invalid_prompt"),
-        (Failure("Slow down.", code="rate_limit_exceeded"), "rate_limit_exceeded"),
-        (Failure("Wait.", status=429), "rate_limit_exceeded"),
-        (Failure("Too long.", code="context_length_exceeded"), "context_length_exceeded"),
-    ],
-)
-def test_only_what_repeating_cannot_heal_is_an_invalid_prompt(failure: Failure, code: str) -> None:
-    assembler = Assembler(plain_context())
-    assembler.fail(failure)
-    error = assembler.response()["error"]
-    assert isinstance(error, dict)
-    assert error["code"] == code
-
-
 def test_end_of_an_empty_stream_fails() -> None:
     assert answer(b"").status == "failed"
 

@@ -221,7 +221,7 @@ class Assembler:
         if choice.logprobs is not None and choice.logprobs.content:
             self._part(OUTPUT_TEXT).append_scored(text, choice.logprobs.content)
             return
-        if choice.finish_reason is not None and self._repeats_all(text):
+        if choice.finish_reason and self._finish_reason is None and self._repeats_all(text):
             return
         if not self._text_deltas.settled:
             text = self._text_deltas.new_text(text)
