@@ -31,3 +31,12 @@ def test_text_with_and_without_logprobs_is_one_text() -> None:
     part.append_scored("b", [Logprob(token="b", logprob=-1)])
     part.append("c")
     assert part.text == "abc"
+
+
+@pytest.mark.parametrize("value", [float("-inf"), float("nan")])
+def test_logprob_that_json_cannot_say_is_a_very_low_one(value: float) -> None:
+    part = TextPart(EventWriter(), OUTPUT_TEXT, "msg_1", 0, 0)
+    part.append_scored("b", [Logprob(token="b", logprob=value)])
+    assert part.as_json()["logprobs"] == [
+        {"token": "b", "logprob": -9999.0, "bytes": [98], "top_logprobs": []}
+    ]

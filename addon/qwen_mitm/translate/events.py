@@ -45,11 +45,11 @@ class EventWriter:
         self._sequence_number = number + 1
         self._frames.append(f"{frame.head}{encode_basestring(text)}{frame.tail}{number}}}\n\n")
 
-    def take(self, last: bytes = b"") -> bytes:
-        """All frames since the last call in one piece, and ``last`` behind them."""
+    def take(self) -> bytes:
+        """All frames since the last call in one piece."""
         if not self._frames:
-            return last
+            return b""
         text = "".join(self._frames)
         self._frames.clear()
         # Only a lone surrogate has no UTF-8 form; what replaces it here is its JSON escape.
-        return text.encode("utf-8", "backslashreplace") + last
+        return text.encode("utf-8", "backslashreplace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
 from pydantic import JsonValue
@@ -113,7 +114,11 @@ def _logprobs(tokens: Iterable[Logprob], *, with_bytes: bool) -> list[JsonValue]
     mapped: list[JsonValue] = []
     for token in tokens:
         scored = [token, *token.top_logprobs]
-        scores: list[JsonObject] = [{"token": it.token, "logprob": it.logprob} for it in scored]
+        scores: list[JsonObject] = [
+            # JSON has no infinity; this is how OpenAI writes it.
+            {"token": it.token, "logprob": it.logprob if isfinite(it.logprob) else -9999.0}
+            for it in scored
+        ]
         if with_bytes:
             for it, score in zip(scored, scores, strict=True):
                 # Some hosts leave them out, and the SDK's types want a list.
