@@ -171,6 +171,20 @@ def test_a_lost_upstream_ends_the_stream_with_response_failed() -> None:
     assert data.endswith(b"data: [DONE]\n\n")
 
 
+def test_an_answer_that_only_lacks_its_end_marker_is_complete() -> None:
+    turn = sent(a_turn())
+    turn.head(200, SSE)
+    turn.offer(CHUNK)
+    turn.accepted()
+    assert not turn.ending
+    turn.feed(FINISH.removesuffix(b"data: [DONE]\n\n"))
+    assert turn.ending
+
+    data = turn.broken(Broken("nothing came for 5 s", "answer", timed_out=True))
+
+    assert terminal(data)["status"] == "completed"
+
+
 def test_giving_up_after_heartbeats_is_a_whole_stream() -> None:
     turn = a_turn()
     turn.open()

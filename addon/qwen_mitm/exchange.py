@@ -115,6 +115,10 @@ class Exchange(Protocol):
     def finished(self) -> bool:
         """The client's answer is complete, whatever else the upstream sends."""
 
+    @property
+    def ending(self) -> bool:
+        """The upstream has said all but perhaps a word at the end, such as usage."""
+
     def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
         """An upstream head arrived: a failure, to be looked into, or good as it is."""
 

@@ -75,6 +75,8 @@ from qwen_mitm.exchange import (
 
 TICK_S = 1.0
 CONNECT_TIMEOUT_TICKS = 30
+#: After the finish reason: some hosts send no end marker and leave the connection open.
+LAST_WORD_TICKS = 5
 #: A failed answer is read this far, for its message and to keep the connection.
 DRAIN_LIMIT_BYTES = 64 * 1024
 DRAIN_LIMIT_TICKS = 3
@@ -555,6 +557,8 @@ class FailoverStream(HttpStream):
             return DRAIN_LIMIT_TICKS
         if state == self.state_last_bytes:
             return 1
+        if exchange.ending:
+            return min(LAST_WORD_TICKS, exchange.timeout_s)
         return None if state == self.state_waiting else exchange.timeout_s
 
     def _woken(self, event: events.Wakeup) -> Commands:

@@ -78,6 +78,10 @@ class Guarded:
     def finished(self) -> bool:
         return self._ended or self.inner.finished
 
+    @property
+    def ending(self) -> bool:
+        return self.inner.ending
+
     def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
         return self._safely(_refuse, self.inner.head, status, fields)
 

@@ -202,6 +202,10 @@ class Turn(Journey):
     def finished(self) -> bool:
         return self.assembler.finished
 
+    @property
+    def ending(self) -> bool:
+        return self.assembler.ending
+
     def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
         self.note_head(status, fields)
         if not 200 <= status < 300:
@@ -275,14 +279,14 @@ class Turn(Journey):
         return self._recorded(self.assembler.feed(self._reader.end()) + self.assembler.end())
 
     def broken(self, outcome: Broken) -> bytes:
+        """An answer that only lacked its end marker is complete."""
         self.note_failure(outcome.message)
-        return self.stop(
-            Failure(
-                f"The connection to the upstream was lost: {outcome.message}",
-                type="server_error",
-                code="server_error",
-            )
+        lost = Failure(
+            f"The connection to the upstream was lost: {outcome.message}",
+            type="server_error",
+            code="server_error",
         )
+        return self._recorded(self.assembler.end(lost))
 
     def fail(self, error: BridgeError) -> bytes:
         return self.stop(
@@ -330,6 +334,7 @@ class Relay(Journey):
     streams = True
     beats = False
     finished = False
+    ending = False
 
     def __init__(
         self,

@@ -105,6 +105,11 @@ class Assembler:
         self._usage: JsonObject | None = None
         self._service_tier = context.echo.service_tier
 
+    @property
+    def ending(self) -> bool:
+        """The upstream said why it stops; at most usage and the end marker are to come."""
+        return self._finish_reason is not None
+
     def start(self) -> bytes:
         """``response.created`` and ``response.in_progress``; b"" when already started."""
         self._start()
