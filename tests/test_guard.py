@@ -70,6 +70,7 @@ def test_even_an_assembler_that_cannot_fail_leaves_a_terminal_event(
     def broken(*_: object) -> bytes:
         raise Bug
 
+    monkeypatch.setattr(guarded.inner, "broken", broken)
     monkeypatch.setattr(guarded.inner, "stop", broken)
     assert guarded.broken(Broken("lost", "answer")) == LAST_RESORT
     (event,) = events_of(LAST_RESORT)
