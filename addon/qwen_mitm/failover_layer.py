@@ -404,6 +404,8 @@ class FailoverStream(HttpStream):
             yield from self._accept(self.exchange)
             if isinstance(event, ResponseEndOfMessage) and self.exchange:
                 yield from self._finish(self.exchange.end())
+        elif isinstance(event, ResponseEndOfMessage):
+            yield from self._failed(Broken("the answer was empty", "answer"))
 
     def _accept(self, exchange: Exchange) -> Commands:
         if not exchange.streams:
