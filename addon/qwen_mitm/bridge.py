@@ -253,8 +253,10 @@ class QwenBridge:
         if flow.response and not flow.response.raw_content:
             flow.response.raw_content = inner.recording.body()
         flow.metadata[METADATA_KEY] = inner.summary()
-        if isinstance(inner, Turn) and not self.settings.quiet_mode:
-            logger.info("qwen-mitm: %s", inner.line(failure))
+        if isinstance(inner, Turn):
+            flow.comment = line = inner.line(failure)
+            if not self.settings.quiet_mode:
+                logger.info("qwen-mitm: %s", line)
 
 
 def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:
