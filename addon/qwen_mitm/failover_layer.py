@@ -43,6 +43,7 @@ from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpErrorHook,
+    HttpEvent,
     HttpLayer,
     HTTPMode,
     HttpRequestHeadersHook,
@@ -83,6 +84,8 @@ DRAIN_LIMIT_TICKS = 3
 #: mitmproxy allows five connections per address and client connection, and HTTP/2 clients need one
 #: per stream when the upstream speaks HTTP/1.1; so a sixth stream would wait for another's end.
 CONNECTIONS_PER_ADDRESS = 256
+#: Answers with these statuses end with their head.
+BODILESS = frozenset({204, 304})
 #: Where mitmproxy itself hands out its CA.
 ONBOARDING_HOST = "mitm.it"
 
@@ -169,24 +172,30 @@ class FailoverStream(HttpStream):
 
     def _handle_event(self, event: events.Event) -> Commands:
         # Not a generator itself: streams that are not ours pay nothing per event.
-        if isinstance(event, ResponseData):
-            if self.exchange:
-                # An empty HTTP/2 DATA frame is no data; the stock dispatch is a generator more.
-                streaming: Commands = self.server_state(event) if event.data else _nothing()
-                return streaming
-        elif isinstance(event, Tick):
+        if isinstance(event, HttpEvent) and event.stream_id < 0:
+            return self._from_upstream(event)
+        if isinstance(event, Tick):
             return self._tick()
-        elif isinstance(event, GetHttpConnectionCompleted):
+        if isinstance(event, GetHttpConnectionCompleted):
             return self._connected(event)
-        elif isinstance(event, events.Wakeup):
+        if isinstance(event, events.Wakeup):
             return self._woken(event)
-        elif self.exchange:
-            if isinstance(event, RequestProtocolError):
-                return self._client_left(event)
-            if isinstance(event, ResponseProtocolError):
-                return self._upstream_lost(event.message)
+        if self.exchange and isinstance(event, RequestProtocolError):
+            return self._client_left(event)
         stock: Commands = super()._handle_event(event)
         return stock
+
+    def _from_upstream(self, event: HttpEvent) -> Commands:
+        """An event of one of our attempts. Some are late: they waited while a hook ran."""
+        if self.attempt is None or self.attempt.alias != event.stream_id:
+            return _nothing()
+        if isinstance(event, ResponseProtocolError):
+            return self._upstream_lost(event.message)
+        if isinstance(event, ResponseData) and not event.data:
+            # An empty HTTP/2 DATA frame.
+            return _nothing()
+        streaming: Commands = self.server_state(event)
+        return streaming
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Keep ``stream_large_bodies`` away from claimed requests: they must be rewritten."""
@@ -230,6 +239,7 @@ class FailoverStream(HttpStream):
             self.flow.error = mitmproxy_flow.Error(event.message)
             yield HttpErrorHook(self.flow)
         self._retire()
+        self.flow.live = False
         yield DropStream(self.stream_id)
 
     # Attempts ----------------------------------------------------------------------------------
@@ -315,7 +325,7 @@ class FailoverStream(HttpStream):
             scheme=send.scheme.encode(),
             authority=authority if multiplexed or absolute else b"",
             path=send.target.encode(),
-            http_version=stock.http_version,
+            http_version=stock.http_version if multiplexed else b"HTTP/1.1",
             headers=http.Headers(fields),
             content=None,
             trailers=None,
@@ -461,14 +471,21 @@ class FailoverStream(HttpStream):
             yield from self._failed(Broken(message, "connect", timed_out))
         else:
             at_head = state == self.state_attempt_head
-            reused = at_head and attempt.reused
+            # A stream that is reset, or that hangs, tells nothing of an idle connection.
+            lost = attempt.connection is not None and not attempt.connection.connected
+            reused = at_head and attempt.reused and lost and not timed_out
             stage: Literal["head", "answer"] = "head" if at_head else "answer"
             yield from self._failed(Broken(message, stage, timed_out, reused))
 
     # The client's answer -----------------------------------------------------------------------
 
     def _open(self, exchange: Exchange) -> layer.CommandGenerator[bool]:
-        self.flow.response = self._response(exchange.open())
+        answer = exchange.open()
+        if answer.body:  # a fault of ours; it cannot be streamed
+            yield from self._abandon()
+            yield from self._respond(answer)
+            return False
+        self.flow.response = self._response(answer)
         yield HttpResponseHeadersHook(self.flow)
         if (yield from self.check_killed(True)):
             yield from self._abandon()
@@ -484,12 +501,17 @@ class FailoverStream(HttpStream):
     def _response(self, answer: Answer) -> http.Response:
         """The answer as mitmproxy's; one that streams to an HTTP/1.1 client needs a framing."""
         headers = http.Headers(answer.fields)
+        version = self.flow.request.data.http_version
         if answer.body or not self.exchange:
             headers["content-length"] = str(len(answer.body))
-        elif self.context.client.alpn != b"h2" and "content-length" not in headers:
+        elif (
+            version == b"HTTP/1.1"
+            and answer.status not in BODILESS
+            and "content-length" not in headers
+        ):
             headers["transfer-encoding"] = "chunked"
         return http.Response(
-            http_version=self.flow.request.data.http_version,
+            http_version=version,
             status_code=answer.status,
             reason=status_codes.RESPONSES.get(answer.status, "").encode(),
             headers=headers,
@@ -609,7 +631,9 @@ class FailoverLayer(HttpLayer):
     def _tick(self) -> Commands:
         self.ticker = None
         for stream in list(self.active):
-            yield from self.event_to_child(stream, Tick())
+            # The time that a hook takes (a refresh, a person in mitmweb) is nobody's silence.
+            if stream._paused is None:
+                yield from self.event_to_child(stream, Tick())
         if self.active:
             self.ticker = commands.RequestWakeup(TICK_S)
             yield self.ticker
