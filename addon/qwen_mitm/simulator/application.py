@@ -11,6 +11,7 @@ from .behaviours import PREFIX, UnknownBehaviour, cook
 from .control import Control
 from .exchange import Exchange
 from .journal import Journal, ReceivedRequest
+from .oauth import OAuth
 from .paths import CHAT, MODELS, endpoint, is_control
 from .recipe import refused
 from .refusals import Refusal
@@ -32,16 +33,37 @@ MODEL_NAMES = (
 
 @dataclass(slots=True)
 class State:
-    """What can be changed from outside. No ``accounts``: any bearer that is not empty will do."""
+    """What can be changed from outside.
+
+    Without ``accounts`` and without logins any bearer that is not empty will do.
+    """
 
     journal: Journal = field(default_factory=Journal)
     script: Script = field(default_factory=Script)
     accounts: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
+    oauth: OAuth = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.oauth = OAuth(self.journal)
 
     def reset(self) -> None:
         self.journal.reset()
         self.script.clear()
+        self.oauth.clear()
+
+    def account_of(self, bearer: str) -> str | None:
+        """The account that may ask with this bearer."""
+        logins = self.oauth.logins
+        return self.accounts.get(bearer) or logins.account_of_bearer(bearer)
+
+    def may_ask(self, bearer: str) -> bool:
+        if bearer in self.accounts:
+            return True
+        logins = self.oauth.logins
+        if not (self.accounts or logins.families):
+            return True
+        return not logins.terms.free_tier_ended and bool(logins.account_of_bearer(bearer))
 
 
 class Portal:
@@ -49,12 +71,16 @@ class Portal:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._control = Control(state.journal, state.script, state.accounts, state.reset)
+        self._control = Control(
+            state.journal, state.script, state.accounts, state.oauth, state.reset
+        )
 
     async def __call__(self, exchange: Exchange) -> None:
         request = exchange.request
         if is_control(request.path):
             performance = await self._control.answer(request)
+        elif self._state.oauth.serves(request):
+            performance = await self._state.oauth.answer(request)
         else:
             performance = self._answer(request)
         await play(performance, exchange, self._state.journal)
@@ -71,9 +97,8 @@ class Portal:
     def _stranger(self, request: ReceivedRequest, bearer: str) -> Refusal | None:
         if not bearer:
             return refusals.no_bearer()
-        accounts = self._state.accounts
-        request.account = accounts.get(bearer)
-        return refusals.unknown_bearer() if accounts and bearer not in accounts else None
+        request.account = self._state.account_of(bearer)
+        return None if self._state.may_ask(bearer) else refusals.unknown_bearer()
 
     def _chat(self, request: ReceivedRequest, bearer: str) -> Performance:
         try:

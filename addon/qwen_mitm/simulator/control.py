@@ -5,7 +5,13 @@ GET  /_simulator/gates/NAME[?timeout=S]                         wait until an an
 POST /_simulator/release/NAME                                   open a gate
 POST /_simulator/script      [behaviour or line, …]             queue behaviours
 POST /_simulator/accounts    {bearer: account name}             who may ask from now on
-POST /_simulator/reset                                          forget requests and script
+GET  /_simulator/oauth/redeems                                  requests for tokens, in order
+POST /_simulator/oauth/login     {account[, refresh_token, access_token]}      as after a login
+POST /_simulator/oauth/approve   {user_code[, account]}         and oauth/deny {user_code}
+POST /_simulator/oauth/expire    {account}                      its access token; or oauth/revoke
+POST /_simulator/oauth/terms     {term: value}                  what the next tokens come with
+POST /_simulator/oauth/script    {"device": […], "token": […]}  queue answers of the endpoints
+POST /_simulator/reset                                          forget all of this but accounts
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .journal import Journal, ReceivedRequest
+from .oauth import OAuth
 from .paths import CONTROL
 from .script import Script
 from .steps import Performance, Send
@@ -29,11 +36,13 @@ class Control:
         journal: Journal,
         script: Script,
         accounts: dict[str, str],
+        oauth: OAuth,
         reset: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._script = script
         self._accounts = accounts
+        self._oauth = oauth
         self._reset = reset
 
     async def answer(self, request: ReceivedRequest) -> Performance:
@@ -42,7 +51,7 @@ class Control:
         query = {key: values[-1] for key, values in parse_qs(address.query).items()}
         try:
             return await self._do(request, what, unquote(name), query)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
             return _json({"error": str(error)}, 400)
 
     async def _do(
@@ -57,6 +66,10 @@ class Control:
                     lambda: self._journal.stands_at(name), patience
                 )
                 return _json({"reached": there}, 200 if there else 408)
+            case "GET", "oauth":
+                return _json(self._oauth.control("GET", name, None))
+            case "POST", "oauth":
+                return _json(self._oauth.control("POST", name, request.json))
             case "POST", "release":
                 self._journal.release(name)
             case "POST", "script":

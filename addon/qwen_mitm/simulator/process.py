@@ -110,6 +110,17 @@ class SimulatorProcess:
         """Bearer to account name; nobody else may ask from now on. Empty: everybody may."""
         self._client.post("accounts", json=dict(accounts)).raise_for_status()
 
+    def oauth(self, what: str, **document: Any) -> dict[str, Any]:
+        """POST to the control endpoint of the authorization server: ``login``, ``approve`` …"""
+        answer = self._client.post(f"oauth/{what}", json=document).raise_for_status()
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def redeems(self) -> list[dict[str, Any]]:
+        """The requests for tokens so far: ``grant``, ``account``, ``at``, ``outcome``."""
+        listed: list[dict[str, Any]] = self._client.get("oauth/redeems").json()["redeems"]
+        return listed
+
     def reset(self) -> None:
         self._client.post("reset").raise_for_status()
 

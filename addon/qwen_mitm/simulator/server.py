@@ -16,6 +16,7 @@ from .authority import tls_context
 from .http1 import Http1Connection
 from .http2 import Http2Connection
 from .journal import ReceivedRequest
+from .oauth import OAuth
 from .script import Line
 
 _BACKLOG = 1024
@@ -25,7 +26,8 @@ _PATIENCE = 10.0
 class Simulator:
     """A Qwen on 127.0.0.1, from ``async with`` on.
 
-    Without ``accounts`` (bearer to account name) every bearer that is not empty is accepted.
+    Without ``accounts`` (bearer to account name) and without logins every bearer that is not empty
+    is accepted.
     ``limits`` bounds the input of a model in characters. ``directory`` keeps the authority's
     certificate; without one it is gone at the end.
     """
@@ -61,6 +63,7 @@ class Simulator:
             )
             stack.push_async_callback(self._stop, server)
             self.port = server.sockets[0].getsockname()[1]
+            self.oauth.origin = self.url
             self._stack = stack.pop_all()
         return self
 
@@ -102,6 +105,11 @@ class Simulator:
         """All requests so far but those to the control endpoint."""
         return self.state.journal.requests
 
+    @property
+    def oauth(self) -> OAuth:
+        """The authorization server: its logins, their terms, its script."""
+        return self.state.oauth
+
     def script(self, lines: Iterable[str | Mapping[str, Any] | Line]) -> None:
         """Queue behaviours for the next chat requests; rules are checked first all the same."""
         self.state.script.add(lines)
@@ -111,7 +119,7 @@ class Simulator:
         self.state.journal.release(gate)
 
     def reset(self) -> None:
-        """Forget what was received and what is queued."""
+        """Forget what was received, what is queued, and every login."""
         self.state.reset()
 
     async def wait_for(self, predicate: Callable[[], bool]) -> None:
