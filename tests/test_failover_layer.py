@@ -862,6 +862,22 @@ def test_an_upstream_that_goes_on_after_the_end_is_cut_off(
     assert driver.attempts[0].cancelled
 
 
+@upstreams
+def test_an_end_marker_behind_the_last_event_does_not_cost_the_connection(
+    upstream: Version,
+) -> None:
+    driver = drive(FakeExchange(), FakeExchange(), upstream=upstream)
+    for number in range(2):
+        answer = driver.request()
+        driver.attempts[number].head(200)
+        driver.attempts[number].data(b"one DONE")
+        driver.attempts[number].data(b"marker")
+        driver.attempts[number].end()
+        assert (answer.body, answer.ended) == (b"<one DONE>", True)
+        assert not driver.attempts[number].cancelled
+    assert len(driver.upstreams) == 1
+
+
 @both_sides
 def test_seconds_in_which_a_hook_ran_are_not_the_upstreams_silence(
     client: Version, upstream: Version
