@@ -107,7 +107,7 @@ class LayerDriver:
         version: str = "1.1",
     ) -> Answer:
         """Send a request; the answer fills as it comes."""
-        answer = self.peer.request(method, host, path, body, version)
+        answer = self.peer.request(method, host, path, body, version=version)
         self._flush_client()
         return answer
 
@@ -122,6 +122,12 @@ class LayerDriver:
     def hang_up(self) -> None:
         self.client.state &= ~ConnectionState.CAN_READ
         self.feed(events.ConnectionClosed(self.client))
+        # As mitmproxy's ConnectionHandler does.
+        for upstream in self.upstreams:
+            if not upstream.closed:
+                upstream.connection.state = ConnectionState.CLOSED
+                upstream.proxy_closed()
+                self.feed(events.ConnectionClosed(upstream.connection))
 
     def _flush_client(self) -> None:
         if (data := self.peer.data_to_send()) and self.client.connected:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -214,20 +214,36 @@ class Http2Upstream(Upstream):
         self.send(self.protocol.data_to_send())
 
 
-class Http1Peer:
-    """A client that speaks HTTP/1.1 to its proxy."""
+type Fields = Sequence[tuple[str, str]]
 
-    def __init__(self) -> None:
+
+class Http1Peer:
+    """A client that speaks HTTP/1.1 to its proxy, or through a tunnel."""
+
+    def __init__(self, *, tunnel: bool = False) -> None:
+        self.tunnel = tunnel
         self.protocol = h11.Connection(h11.CLIENT)
         self.answer = Answer()
         self._out = b""
 
-    def request(self, method: str, host: str, path: str, body: bytes, version: str) -> Answer:
+    def request(
+        self,
+        method: str,
+        host: str,
+        path: str,
+        body: bytes,
+        fields: Fields = (),
+        *,
+        version: str = "1.1",
+    ) -> Answer:
         if self.protocol.our_state is h11.DONE:
             self.protocol.start_next_cycle()
         self.answer = Answer()
-        fields = [("host", host), ("content-length", str(len(body)))]
-        head = h11.Request(method=method, target=f"http://{host}{path}", headers=fields)
+        target = path if self.tunnel else f"http://{host}{path}"
+        fields = [("host", host), *fields]
+        if ("transfer-encoding", "chunked") not in fields:
+            fields.append(("content-length", str(len(body))))
+        head = h11.Request(method=method, target=target, headers=fields)
         raw = self.protocol.send(head) or b""
         self._out += raw.replace(b"HTTP/1.1", f"HTTP/{version}".encode())
         if body:
@@ -267,9 +283,10 @@ class Http1Peer:
 
 
 class Http2Peer:
-    """A client that speaks HTTP/2 to its proxy."""
+    """A client that speaks HTTP/2 to its proxy, or through a tunnel."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tunnel: bool = False) -> None:
+        self.scheme = "https" if tunnel else "http"
         self.protocol = h2.connection.H2Connection(
             h2.config.H2Configuration(header_encoding="utf-8")
         )
@@ -277,11 +294,22 @@ class Http2Peer:
         self.protocol.increment_flow_control_window(2**30)
         self.answers: dict[int, Answer] = {}
 
-    def request(self, method: str, host: str, path: str, body: bytes, version: str) -> Answer:
+    def request(
+        self,
+        method: str,
+        host: str,
+        path: str,
+        body: bytes,
+        fields: Fields = (),
+        *,
+        version: str = "2",
+    ) -> Answer:
         stream_id = self.protocol.get_next_available_stream_id()
-        pseudo = [(":method", method), (":scheme", "http"), (":authority", host), (":path", path)]
-        fields = [*pseudo, ("content-length", str(len(body)))]
-        self.protocol.send_headers(stream_id, fields, end_stream=not body)
+        pseudo = {":method": method, ":scheme": self.scheme, ":authority": host, ":path": path}
+        length = ("content-length", str(len(body)))
+        self.protocol.send_headers(
+            stream_id, [*pseudo.items(), *fields, length], end_stream=not body
+        )
         for start in range(0, len(body), 16_000):
             self.protocol.send_data(stream_id, body[start : start + 16_000])
         if body:

@@ -233,7 +233,9 @@ class FailoverStream(HttpStream):
 
     def _client_left(self, event: RequestProtocolError) -> Commands:
         ended = self.server_state in (self.state_done, self.state_errored)
-        yield from self._abandon()
+        # mitmproxy closes all connections of a client that is gone, and a connection that is closed
+        # twice at once stays open: the second cancellation hits its handler before the close.
+        yield from self._abandon(complete=not self.context.client.connected)
         self.client_state = self.server_state = self.state_errored
         if not ended:
             self.flow.error = mitmproxy_flow.Error(event.message)
