@@ -10,10 +10,11 @@ from bench.scenarios import Scenario, scenarios
 from bench.systems import MODES, SYSTEMS, Bench, BenchError
 
 NOTE = """\
-Medians of interleaved rounds; a comparison is the median of the rounds' own comparisons.
-direct: the upstream itself. pass: mitmdump streaming the Chat answer through. naive: the same with
-loads and dumps of the request and of each event. bridge: the addon. Systems run on one core,
-upstream and client on the others. All answers were checked."""
+Medians of interleaved rounds. A comparison is the median of the rounds' own, with their range; a
+wide one means that other work on the machine disturbed the run. direct: the upstream itself. pass:
+mitmdump streaming the Chat answer through. naive: the same with loads and dumps of the request and
+of each event. bridge: the addon. Systems run on one core, upstream and client on the others.
+All answers were checked."""
 
 
 def chosen(quick: bool, only: str | None) -> list[Scenario]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 from importlib.metadata import version
 
 from bench.scenarios import Row
@@ -28,7 +29,7 @@ def table(rows: list[Row], systems: list[str]) -> str:
         line = [row.metric.label, row.mode, row.metric.unit]
         line += [number(row.median(name)) for name in (DIRECT, YARDSTICK) if name in systems]
         for name in others:
-            line += [number(row.median(name)), compared(row, row.comparison(name))]
+            line += [number(row.median(name)), summary(row, name)]
         line += [compared(row, row.metric.limit), verdict(row) if SUBJECT in systems else ""]
         lines.append(line)
     return render(lines)
@@ -53,6 +54,14 @@ def number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def summary(row: Row, system: str) -> str:
+    values = row.comparisons(system)
+    if not values:
+        return ""
+    median = compared(row, statistics.median(values))
+    return f"{median} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else median
 
 
 def compared(row: Row, value: float | None) -> str:

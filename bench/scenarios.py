@@ -31,20 +31,20 @@ class Row:
     def median(self, system: str) -> float | None:
         return statistics.median(self.rounds[system]) if system in self.rounds else None
 
-    def comparison(self, system: str) -> float | None:
-        """Median over the rounds of each round's own comparison, so that drift cancels out."""
+    def comparisons(self, system: str) -> list[float]:
+        """Each round's own, so that what drifts from round to round cancels out."""
         if system not in self.rounds or YARDSTICK not in self.rounds:
-            return None
+            return []
         pairs = zip(self.rounds[system], self.rounds[YARDSTICK], strict=True)
         if self.metric.compare == "times":
-            return statistics.median(own / base for own, base in pairs)
-        return statistics.median(own - base for own, base in pairs)
+            return [own / base for own, base in pairs]
+        return [own - base for own, base in pairs]
 
     def within_limit(self) -> bool | None:
-        value = self.comparison(SUBJECT)
-        if value is None or self.metric.limit is None:
+        values = self.comparisons(SUBJECT)
+        if not values or self.metric.limit is None:
             return None
-        return value <= self.metric.limit
+        return statistics.median(values) <= self.metric.limit
 
 
 type Values = tuple[float | None, ...]

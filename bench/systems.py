@@ -195,7 +195,7 @@ class Bench:
         if mode == "reverse":
             upstream = f"https://{LOOPBACK}:{self._ports['tls']}"
             arguments += ["--mode", f"reverse:{upstream}"]
-            if system.name == SUBJECT:
+            if system.api == "responses":
                 arguments += ["--set", f"qwen_hosts={upstream}"]
         return arguments
 
@@ -214,7 +214,7 @@ class Bench:
         )
 
     def _route(self, system: System, mode: Mode, port: int) -> Route:
-        ours = system.name == SUBJECT
+        ours = system.api == "responses"
         route = Route(
             host=LOOPBACK,
             port=port,
