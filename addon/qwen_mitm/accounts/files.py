@@ -48,12 +48,12 @@ def parse(content: bytes, path: Path) -> AccountFile:
         # pydantic's own text may quote the input, which holds tokens.
         first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    what = first["msg"].removeprefix("Value error, ")
     mend = "Mend it"
     if first["loc"] == ("version",) and first["type"] == "literal_error":
         mend = "A newer program may have written it: update qwen-mitm"
     raise NoUsableAccount(
-        f"The account file {path} cannot be used: {where}: {first['msg']}. "
-        f"{mend}; it was not changed."
+        f"The account file {path} cannot be used: {where}: {what}. {mend}; it was not changed."
     )
 
 
@@ -70,17 +70,16 @@ def encode(file: AccountFile) -> bytes:
 
 
 def _entry(account: Account, taken: set[str]) -> dict[str, object]:
+    # The plugin makes a missing time NaN when it saves.
+    times = {"added_at": account.added_at or 0, "last_used": account.last_used or 0}
     # Defaults are left out: the plugin writes back what it once read, but keeps newer keys.
-    entry: dict[str, object] = account.model_dump(
+    entry: dict[str, object] = account.model_copy(update=times).model_dump(
         mode="json", by_alias=True, exclude_defaults=True, exclude=set(_SECRETS)
     )
     for field, key in _SECRETS.items():
         secret = getattr(account, field)
         if isinstance(secret, SecretStr):
             entry[key] = secret.get_secret_value()
-    # The plugin makes a missing time NaN when it saves.
-    entry.setdefault("addedAt", 0)
-    entry.setdefault("lastUsed", 0)
     if account.api_key and not account.refresh_token:
         entry["refreshToken"] = _placeholder(account, taken)
         entry["rateLimitResetAt"] = NEVER

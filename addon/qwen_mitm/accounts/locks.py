@@ -2,8 +2,8 @@
 
 A kernel lock ends with its process. The plugin's (``proper-lockfile``, qwen.md §1.5) is a folder
 beside the file that exists while somebody writes; it is stale when its time is older than ten
-seconds. Ours is marked in the digits of that time that no such program sets, so that a process
-that was killed costs the next one of ours no wait.
+seconds. Ours is told by its mode, so that a process that was killed costs the next one of ours no
+wait.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ STALE_AFTER_S: Final = 10.0
 FOLDER_TIMEOUT_S: Final = 15.0
 
 _POLL_S: Final = 0.01
-_MARK_NS: Final = 271_828
-_MS: Final = 1_000_000
+# Given by mkdir itself, and no other program's: theirs is 0777 less the umask.
+_OUR_MODE: Final = 0o500
 
 
 class Intruded(Exception):
@@ -102,7 +102,7 @@ class LockFolder:
 
     def _make(self) -> bool:
         try:
-            os.mkdir(self.path)
+            os.mkdir(self.path, _OUR_MODE)
         except FileExistsError:
             return False
         except OSError as error:
@@ -110,29 +110,25 @@ class LockFolder:
         return True
 
     def _touch(self) -> None:
-        now = time.time_ns() // _MS * _MS + _MARK_NS
         try:
-            os.utime(self.path, ns=(now, now))
+            os.utime(self.path)
+            self._held = _identity(os.stat(self.path))
         except FileNotFoundError:
             raise Intruded from None
-        self._held = self._identity()
-
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            return None
-        return status.st_ino, status.st_mtime_ns
 
     def _is_held(self) -> bool:
-        return self._held is not None and self._identity() == self._held
+        with suppress(FileNotFoundError):
+            return _identity(os.stat(self.path)) == self._held
+        return False
 
     def _remove_if_dead(self) -> None:
-        found = self._identity()
-        if found is None:
-            return
-        # With our mark it is from a process that was killed: we hold the kernel's lock now.
-        is_ours = found[1] % _MS == _MARK_NS
-        if is_ours or found[1] < time.time_ns() - STALE_AFTER_S * 1e9:
-            with suppress(OSError):
+        with suppress(OSError):
+            status = os.stat(self.path)
+            # Of ours, only one that was killed: we hold the kernel's lock now.
+            is_ours = status.st_mode & 0o777 == _OUR_MODE
+            if is_ours or status.st_mtime < time.time() - STALE_AFTER_S:
                 os.rmdir(self.path)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns

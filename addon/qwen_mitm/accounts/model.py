@@ -174,7 +174,9 @@ class AccountFile(Stored):
             names[i] = _free_name(accounts[i].name or f"account-{i + 1}", taken)
             taken.add(names[i])
         return tuple(
-            account.model_copy(
+            account
+            if account.name == names[i] and i not in dead
+            else account.model_copy(
                 update={"name": names[i], "needs_login": account.needs_login or i in dead}
             )
             for i, account in enumerate(accounts)
