@@ -16,6 +16,13 @@ from tests.event_checker import Event, check_events, events_of
 CLIENT_KEY = "fake-client-key"
 
 
+class Http2Alone(ssl.SSLContext):
+    """Offers no other protocol; httpx would offer HTTP/1.1 first, and mitmproxy takes that."""
+
+    def set_alpn_protocols(self, _protocols: object) -> None:
+        super().set_alpn_protocols(["h2"])
+
+
 @dataclass(frozen=True)
 class Way:
     """Clients for one proxy. The caller closes them."""
@@ -39,7 +46,7 @@ class Way:
             api_key=CLIENT_KEY,
             base_url=self.base_url,
             max_retries=0,
-            timeout=30,
+            timeout=10,
             http_client=DefaultHttpxClient(**self._connection),
         )
 
@@ -48,18 +55,21 @@ class Way:
             api_key=CLIENT_KEY,
             base_url=self.base_url,
             max_retries=0,
-            timeout=30,
+            timeout=10,
             http_client=DefaultAsyncHttpxClient(**self._connection),
         )
 
     def http(self, *, http2: bool = False) -> httpx.Client:
+        connection = self._connection
+        if http2:
+            connection["verify"] = Http2Alone(ssl.PROTOCOL_TLS_CLIENT)
+            connection["verify"].load_verify_locations(self.proxy.ca)
         return httpx.Client(
             base_url=self.base_url,
-            http1=not http2,
             http2=http2,
-            timeout=30,
+            timeout=10,
             headers={"authorization": f"Bearer {CLIENT_KEY}"},
-            **self._connection,
+            **connection,
         )
 
 
