@@ -56,6 +56,7 @@ def run() -> int:
 
 
 def _play(console: Console, home: Path) -> None:
+    client = f"openai {_client_version()}"
     console.print(
         "[bold]qwen-mitm demo[/]: the official openai client streams from a Chat Completions "
         "upstream.\nNo account and no network: the upstream is a simulator on this machine.\n"
@@ -63,7 +64,7 @@ def _play(console: Console, home: Path) -> None:
     with SimulatorProcess() as simulator, running_proxy(simulator, home) as proxy:
         settings = client_settings(proxy, home)
         simulator.script([turn.pace for turn in TURNS])
-        _introduce(console, simulator, proxy, settings)
+        _introduce(console, simulator, proxy, client, settings)
         narrator = Narrator(console, simulator)
         try:
             with closing(client_lines(settings, home)) as lines:
@@ -76,13 +77,25 @@ def _play(console: Console, home: Path) -> None:
     console.print("\n[bold green]All of it worked.[/] Everything that was started is stopped.")
 
 
+def _client_version() -> str:
+    try:
+        return importlib.metadata.version("openai")
+    except importlib.metadata.PackageNotFoundError:
+        raise DemoFailure(
+            "the openai client is not installed. Run scripts/setup, or install qwen-mitm[demo]."
+        ) from None
+
+
 def _introduce(
-    console: Console, simulator: SimulatorProcess, proxy: ProxyProcess, settings: dict[str, str]
+    console: Console,
+    simulator: SimulatorProcess,
+    proxy: ProxyProcess,
+    client: str,
+    settings: dict[str, str],
 ) -> None:
-    version = importlib.metadata.version("openai")
     console.print(f"upstream   {simulator.base_url}, the simulator, in place of Qwen")
     console.print(f"proxy      {proxy.url}, mitmdump -s addon/main.py")
-    console.print(f"client     openai {version}, a program of its own that is told only")
+    console.print(f"client     {client}, a program of its own that is told only")
     for name, value in settings.items():
         console.print(f"             {name}={value}", markup=False)
 
