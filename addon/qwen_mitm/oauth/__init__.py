@@ -1,0 +1,1 @@
+"""Logins with the OAuth device flow, and keeping them alive."""
