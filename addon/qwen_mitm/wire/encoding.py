@@ -154,7 +154,8 @@ def decode_body(body: bytes, encoding: str, limit: int) -> bytes:
 
 def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(
-        f"The request body is larger than {limit:,} bytes. Send less, or raise the limit."
+        f"The request body is larger than {limit:,} bytes after decompression. Shorten the "
+        "conversation or raise qwen_max_body_mb."
     )
 
 
