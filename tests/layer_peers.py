@@ -25,7 +25,7 @@ class Proxy(Protocol):
     def later(self, event: events.Event) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Answer:
     """What the client got for one request."""
 
@@ -40,7 +40,7 @@ class Answer:
         return self.status is not None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Attempt:
     """A request as the upstream got it."""
 
