@@ -155,6 +155,10 @@ KEYS = [
     (429, openai("Too many requests", code="rate_limit_exceeded"), "generic", "burst", "model",
         None),
     (429, b"", "generic", "burst", "model", None),
+    (429, b'{"error":{"message":"Rate limit exceeded: free-models-per-day. Add 10 credits to unlock'
+        b' 1000 free model requests per day","code":429}}', "openrouter", "spent", "model", None),
+    (429, openai("We have to rate limit you: you have exceeded today's quota for model Qwen/Q"),
+        "modelscope", "spent", "model", None),
     (429, openrouter(429, '{"error":{"message":"Requests rate limit exceeded","type":'
         '"limit_requests","code":"limit_requests"}}'), "openrouter", "burst", "model", None),
     (429, openrouter(429, "qwen/qwen3-coder:free is temporarily rate-limited upstream"),
@@ -287,6 +291,12 @@ def test_a_rolling_window_may_end_earlier_if_the_upstream_says_so() -> None:
 def test_the_portals_error_header_counts_as_a_code() -> None:
     verdict = judged(503, b"", headers={"x-error-code": "Throttling.RateQuota"})
     assert verdict.kind == "burst"
+
+
+def test_an_upstreams_endless_words_are_read_in_part() -> None:
+    verdict = judged(429, openai("free tier " * 100_000))
+    assert verdict.kind == "burst"
+    assert len(verdict.message) <= 200
 
 
 def test_the_upstreams_words_are_kept_short_and_without_secrets() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from .resets import MINUTE, first_of_month, midnight, monday, named_reset, retry_after
@@ -41,6 +41,8 @@ _DASHSCOPE: Final = frozenset({"dashscope", "coding-plan", "token-plan"})
 # A minute: https://www.alibabacloud.com/help/en/model-studio/rate-limit
 _TOKENS_PER_MINUTE: Final = MINUTE
 _LONGEST_MESSAGE: Final = 200
+#: Of an upstream's words; it may send any amount of them.
+_READ: Final = 2000
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -62,6 +64,7 @@ _EXHAUSTED: Final = _any(r"quota has been exhausted")
 _FREE: Final = _any(
     r"free allocated quota", r"free_?tier_?only", r"free (tier|quota)\b.*\bexhausted"
 )
+_DAILY: Final = _any(r"\bper[- ]day\b", r"\bdaily\b", r"\btoday'?s? quota")
 _PER_MINUTE: Final = _any(
     r"throttling\.allocationquota", r"allocated quota exceeded", r"token-limit", r"tokens? per min"
 )
@@ -94,6 +97,7 @@ _SECRET: Final = re.compile(r"\b(?:sk|ms)-[\w*.-]+|\beyJ[\w.-]+|\bBearer\s+\S+",
 def classify(facts: Facts, now: int) -> Verdict:
     """What the outcome means for the account. Never raises: unknown words are decided by status."""
     message = _short(facts.message)
+    facts = replace(facts, message=facts.message[:_READ])
     if facts.status is None:
         return Verdict("transient", None, message)
     name = f"{facts.code or ''} {facts.type or ''} {facts.headers.get('x-error-code', '')}".strip()
@@ -113,15 +117,15 @@ def _by_words(facts: Facts, status: int | None, name: str, words: str, now: int)
         return _refused_request(facts, name)
     if _CLIENT.search(words):
         return Verdict("client_fault")
-    if status is None or status in (402, 403, 429):
+    if status in (None, 402, 403, 429):
         verdict = _quota(facts, words, now)
         if verdict is not None:
             return verdict
-    if (status in (401, None) or status == 403) and (status == 401 or _AUTH.search(words)):
+    if status == 401 or (status in (None, 403) and _AUTH.search(words)):
         return _credential(facts, words)
-    if (status is None or status in (403, 404)) and _MODEL.search(words):
+    if status in (None, 403, 404) and _MODEL.search(words):
         return Verdict("model", scope="model")
-    if (status is None or status in (429, 503)) and (status == 429 or _BURST.search(words)):
+    if status == 429 or (status in (None, 503) and _BURST.search(words)):
         return Verdict("burst", _capped(facts, now, LONGEST_BURST), scope=_limited(facts))
     return None
 
@@ -149,8 +153,8 @@ def _quota(facts: Facts, words: str, now: int) -> Verdict | None:
     if facts.kind == "oauth" and (free or credit or _EXHAUSTED.search(words)):
         # The quota of a login is that of a day in China.
         return Verdict("spent", midnight(now))
-    if free:
-        # Each model has a free quota of its own.
+    if free or _DAILY.search(words):
+        # Each model has a free quota of its own, on OpenRouter and ModelScope one a day.
         return Verdict("spent", scope="model")
     if _PER_MINUTE.search(words) or (credit and facts.provider in _DASHSCOPE):
         # Model Studio says "you exceeded your current quota" when a minute's tokens are used up.
@@ -212,5 +216,5 @@ def _own_status(message: str) -> int | None:
 
 
 def _short(message: str) -> str:
-    text = " ".join(_SECRET.sub("…", message).split())
+    text = " ".join(_SECRET.sub("…", message[:_READ]).split())
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
