@@ -335,6 +335,20 @@ def test_a_clock_that_goes_back_locks_nobody_out() -> None:
     assert choose(pool, two, now=NOW - DAY) == "early"
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_hosts_that_merely_fail_are_asked_when_nobody_else_is_free(strategy: Strategy) -> None:
+    pool = Pool()
+    three = (
+        cooling("limited", "burst", NOW + MINUTE),
+        cooling("later", "transient", NOW + 2 * MINUTE),
+        cooling("sooner", "transient", NOW + MINUTE),
+    )
+    for _ in range(2):
+        assert choose(pool, three, strategy) == "sooner"
+        assert choose(pool, three, strategy, tried=["sooner"]) == "later"
+        assert choose(pool, three, strategy, tried=["sooner", "later"]) is None
+
+
 # The only candidate -----------------------------------------------------------------------------
 
 
@@ -388,6 +402,55 @@ def test_exhaustion_names_every_account_and_the_first_that_comes_back() -> None:
         ("soon", NOW + MINUTE),
     ]
     assert exhausted.reasons == {"window", "wrong_host", "out", "burst"}
+
+
+# Together ---------------------------------------------------------------------------------------
+
+FAILURES = [
+    Verdict("burst", NOW + MINUTE, scope="model"),
+    Verdict("window", NOW + DAY),
+    Verdict("spent"),
+    Verdict("not_entitled"),
+    Verdict("transient"),
+    Verdict("transient", scope="model"),
+    Verdict("concurrency"),
+]
+
+
+@given(
+    st.sampled_from(STRATEGIES),
+    st.lists(st.sampled_from(FAILURES), min_size=1, max_size=6),
+    st.integers(0, 6),
+    st.lists(st.integers(0, 8), min_size=1, max_size=40),
+    st.integers(0, 10 * MINUTE),
+)
+def test_every_request_is_answered_while_one_account_is_healthy(
+    strategy: Strategy, failures: list[Verdict], healthy: int, batches: list[int], gap: int
+) -> None:
+    everybody = accounts(len(failures) + 1)
+    well = everybody[healthy % len(everybody)].name
+    sick = dict(zip([a.name for a in everybody if a.name != well], failures, strict=True))
+    pool, now, served = Pool(), NOW, 0
+    for size in batches:
+        waiting: list[tuple[int, list[str]]] = [(number, []) for number in range(size)]
+        while waiting:
+            sent = [
+                (number, tried, choose(pool, everybody, strategy, conversation=str(number),
+                    tried=tried, now=now))
+                for number, tried in waiting
+            ]  # fmt: skip
+            waiting = []
+            for number, tried, name in sent:
+                assert name is not None
+                verdict = sick.get(name, OK)
+                pool.note(name, MODEL, verdict, now + 20, sent_at=now)
+                if verdict is OK:
+                    served += 1
+                else:
+                    waiting.append((number, [*tried, name]))
+            now += 20
+        now += gap
+    assert served == sum(batches)
 
 
 # Properties -------------------------------------------------------------------------------------

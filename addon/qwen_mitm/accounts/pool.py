@@ -70,18 +70,16 @@ class Pool:
     ) -> Account | None:
         """The account for the next attempt; None: each is tried, cooling or cannot be used.
 
-        An account that is cooling is given to one request when it is due to be re-probed. One that
-        is the only candidate is given always: the upstream knows better than we do.
+        An account that is cooling is given to one request when it is due to be re-probed, and to
+        any when its host merely fails and nobody else is free. One that is the only candidate is
+        given always: the upstream knows better than we do.
         """
         roster = self._roster(accounts, model, now)
         place = self._choose(roster, strategy, conversation, tried, now)
         if place is None:
-            place = roster.next_due(tried)
-            if place is None:
-                place = self._last_resort(roster, tried, now)
-            if place is None:
-                return None
-            self._probe(roster.accounts[place].name, now)
+            place = self._unless_free(roster, tried, now)
+        if place is None:
+            return None
         return self._overlay.view(roster.accounts[place])
 
     def note(
@@ -243,6 +241,19 @@ class Pool:
             return first
         names = roster.accounts[first].name, roster.accounts[second].name
         return first if self._homes.count(names[0]) <= self._homes.count(names[1]) else second
+
+    def _unless_free(self, roster: Roster, tried: Collection[str], now: int) -> int | None:
+        place = roster.next_due(tried)
+        if place is None:
+            # No limit keeps these, and what fails may be a single request: were they left alone,
+            # one that makes each host fail would lock out everybody.
+            failing = roster.next_failing(tried)
+            if failing is not None:
+                return failing
+            place = self._last_resort(roster, tried, now)
+        if place is not None:
+            self._probe(roster.accounts[place].name, now)
+        return place
 
     def _last_resort(self, roster: Roster, tried: Collection[str], now: int) -> int | None:
         """The only candidate; where none lives, those that failed longest ago."""

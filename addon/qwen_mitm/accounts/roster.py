@@ -167,6 +167,16 @@ class Roster:
             return place
         return next((other for other in due if other in self.living), place)
 
+    def next_failing(self, tried: Collection[str]) -> int | None:
+        """One whose host fails without a limit, the first to be over of them."""
+        ends = (
+            (found.cooldown.until or 0, place)
+            for place, found in enumerate(self._standings)
+            if found.cooldown is not None and found.cooldown.reason == "transient"
+            if found.state == "cooling" and self.accounts[place].name not in tried
+        )
+        return min(ends, default=(0, None))[1]
+
     def move_to(self, place: int) -> None:
         self._cursor = place
         self.last = self.accounts[place].name
