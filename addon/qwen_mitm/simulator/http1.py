@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 
 import h11
 
@@ -91,15 +90,16 @@ class Http1Connection:
 
     async def _answer(self, request: ReceivedRequest) -> None:
         async with asyncio.TaskGroup() as tasks:
-            answer = tasks.create_task(self._run(self.application(Http1Exchange(self, request))))
+            answer = tasks.create_task(self._run(request))
             watch = tasks.create_task(self._watch(request, answer))
             await asyncio.wait({answer})
             watch.cancel()
 
-    async def _run(self, answer: Awaitable[None]) -> None:
+    async def _run(self, request: ReceivedRequest) -> None:
         try:
-            await answer
+            await self.application(Http1Exchange(self, request))
         except ClientGone:
+            self.journal.close(request, "cancelled")
             self.closing = True
 
     async def _watch(self, request: ReceivedRequest, answer: asyncio.Task[None]) -> None:
