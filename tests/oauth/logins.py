@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,18 @@ class Desk:
         self.store = AccountStore(path)
         self.refresher = self.another(self.store)
 
-    def another(self, store: AccountStore | None = None) -> Refresher:
+    def client(self) -> httpx.Client:
+        return httpx.Client(trust_env=False, verify=False, timeout=self.timeout)
+
+    def another(
+        self,
+        store: AccountStore | None = None,
+        client: Callable[[], httpx.Client] | None = None,
+    ) -> Refresher:
         """As another process has one."""
         return Refresher(
             store or AccountStore(self.store.path),
-            lambda: httpx.Client(trust_env=False, timeout=self.timeout),
+            client or self.client,
             lambda: self.settings,
             lambda: self.now,
         )

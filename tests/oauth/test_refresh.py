@@ -12,6 +12,7 @@ from qwen_mitm.accounts.files import AccountFileError
 from qwen_mitm.accounts.model import Account, AccountFile, DayUsage
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.oauth.errors import NeedsLogin, RefreshFailed
+from qwen_mitm.oauth.transport import open_client
 from qwen_mitm.simulator import Simulator
 
 from .logins import HOUR, NOW, Desk
@@ -173,6 +174,16 @@ async def test_a_server_that_hangs_keeps_the_account(desk: Desk) -> None:
         await desk.refresher.fresh(account)
     desk.timeout = 5
     assert (await desk.refresher.fresh(account)).access_token == desk.valid_token()
+
+
+async def test_certificates_that_cannot_be_read_keep_the_account(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = desk.log_in()
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with pytest.raises(RefreshFailed, match="the certificates or the proxy of the environment"):
+        await desk.another(client=open_client).fresh(account)
+    assert not desk.on_disk().needs_login
 
 
 async def test_a_token_that_still_works_is_used_when_the_server_is_down(desk: Desk) -> None:
