@@ -182,7 +182,7 @@ class Pool:
         """The place of a free account, or of one to re-probe while there are free ones."""
         match strategy:
             case "sequential":
-                return self._sequential(roster, tried)
+                return roster.stay(tried)
             case "sticky" if conversation is not None:
                 return self._sticky(roster, conversation, tried, now)
         place = roster.next_free(tried)
@@ -201,19 +201,6 @@ class Pool:
             self._probe(roster.accounts[due].name, now)
         return due
 
-    def _sequential(self, roster: Roster, tried: Collection[str]) -> int | None:
-        if roster.last is None:
-            place = roster.next_free(tried, after=-1)
-        elif not roster.is_free(roster.last):
-            place = roster.next_free(tried)
-        elif roster.last in tried:
-            return roster.next_free(tried)
-        else:
-            return roster.places[roster.last]
-        if place is not None:
-            roster.move_to(place)
-        return place
-
     def _sticky(
         self, roster: Roster, conversation: str, tried: Collection[str], now: int
     ) -> int | None:
@@ -225,22 +212,21 @@ class Pool:
             return None
         place = self._to_probe(roster, tried, now)
         if place is None:
-            place = self._less_settled(roster, first, tried)
+            place = self._less_settled(roster, first, roster.next_free(tried, after=first))
             roster.move_to(first)
         self._homes.settle(conversation, roster.accounts[place].name, now)
         return place
 
-    def _less_settled(self, roster: Roster, first: int, tried: Collection[str]) -> int:
-        """The next account or the one after it, whichever has fewer conversations.
+    def _less_settled(self, roster: Roster, first: int, second: int | None) -> int:
+        """Whichever of the next two accounts has fewer conversations.
 
         To take the emptiest of all would send every new conversation to an account that has just
         come back; the turn alone would leave it empty for long.
         """
-        second = roster.next_free(tried, after=first)
-        if second is None or second == first:
+        if second is None:
             return first
-        names = roster.accounts[first].name, roster.accounts[second].name
-        return first if self._homes.count(names[0]) <= self._homes.count(names[1]) else second
+        one, other = (self._homes.count(roster.accounts[place].name) for place in (first, second))
+        return first if one <= other else second
 
     def _unless_free(self, roster: Roster, tried: Collection[str], now: int) -> int | None:
         place = roster.next_due(tried)

@@ -159,6 +159,20 @@ class Roster:
                 return place
         return None
 
+    def stay(self, tried: Collection[str]) -> int | None:
+        """The account that the rotation is at while that is free, else the next."""
+        if self.last is None:
+            place = self.next_free(tried, after=-1)
+        elif not self.is_free(self.last):
+            place = self.next_free(tried)
+        elif self.last in tried:
+            return self.next_free(tried)
+        else:
+            return self.places[self.last]
+        if place is not None:
+            self.move_to(place)
+        return place
+
     def next_due(self, tried: Collection[str]) -> int | None:
         """One to be re-probed, before all of those that waiting may bring back."""
         due = (place for place in self._due if self.accounts[place].name not in tried)
