@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from mitmproxy import connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
@@ -50,6 +51,7 @@ class QwenBridge:
     """The addon that ``addon/main.py`` hands to mitmproxy."""
 
     name = "qwen"
+    _latest: ClassVar[QwenBridge | None] = None
 
     def __init__(self) -> None:
         self.settings = Settings()
@@ -63,6 +65,7 @@ class QwenBridge:
     # Lifecycle ---------------------------------------------------------------------------------
 
     def load(self, loader: Loader) -> None:
+        QwenBridge._latest = self
         missing = failover_layer.missing_api()
         if missing:
             logger.error(
@@ -190,7 +193,9 @@ class QwenBridge:
         return origin in self.settings.origins
 
     def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
-        return self._exchanges.get(flow.id)
+        # A connection that outlives a reload of the script asks the addon that it began with,
+        # and its hooks go to the new one.
+        return (QwenBridge._latest or self)._exchanges.get(flow.id)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if not self.claims(flow):
