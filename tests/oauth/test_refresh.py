@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -63,6 +64,22 @@ async def test_fifty_calls_at_once_redeem_once(desk: Desk) -> None:
         desk.logins.of("work").access_token
     }
     assert desk.outcomes == ["issued"]
+
+
+class CountingStore(AccountStore):
+    locked = 0
+
+    def refresh_lock(self, name: str) -> AbstractContextManager[None]:
+        self.locked += 1
+        return super().refresh_lock(name)
+
+
+async def test_calls_at_once_take_the_lock_once(desk: Desk) -> None:
+    account = desk.log_in()
+    store = CountingStore(desk.store.path)
+    refresher = desk.another(store)
+    await asyncio.gather(*(refresher.fresh(account) for _ in range(50)))
+    assert store.locked == 1
 
 
 async def test_accounts_are_refreshed_side_by_side(desk: Desk) -> None:
@@ -199,6 +216,35 @@ async def test_a_token_that_still_works_is_used_when_the_server_is_down(desk: De
         await desk.refresher.fresh(account, rejected_access_token=account.access_token)
 
 
+async def test_a_call_whose_token_was_rejected_does_not_take_it_from_a_call_that_kept_it(
+    desk: Desk,
+) -> None:
+    account = desk.log_in(left=HOUR // 60)
+    desk.simulator.oauth.script(token=["hold-h+503"])
+    early = asyncio.ensure_future(desk.refresher.fresh(account))
+    await desk.simulator.reached("h")
+    rejected = asyncio.ensure_future(
+        desk.refresher.fresh(account, rejected_access_token=account.access_token)
+    )
+    await asyncio.sleep(0)
+    desk.simulator.release("h")
+    assert (await early).access_token == account.access_token
+    assert (await rejected).access_token == desk.valid_token()
+
+
+async def test_nobody_waits_long_for_a_refresh_while_the_token_still_works(desk: Desk) -> None:
+    account = desk.log_in(left=HOUR // 60)
+    desk.refresher.patience_s = 0.01
+    desk.simulator.oauth.script(token=["hold-i"])
+    assert await desk.refresher.fresh(account) is account
+    assert await desk.refresher.fresh(account) is account
+    desk.simulator.release("i")
+    await desk.simulator.closed(1)
+    await desk.refresher.aclose()
+    assert desk.on_disk().access_token == desk.valid_token() != account.access_token
+    assert desk.outcomes == ["issued"]
+
+
 async def test_a_client_that_goes_away_does_not_cost_the_token(desk: Desk) -> None:
     account = desk.log_in()
     desk.simulator.oauth.script(token=["gate-a"])
@@ -210,6 +256,17 @@ async def test_a_client_that_goes_away_does_not_cost_the_token(desk: Desk) -> No
     desk.simulator.release("a")
     assert (await desk.refresher.fresh(account)).access_token == desk.valid_token()
     assert desk.outcomes == ["issued"]
+
+
+async def test_who_leaves_takes_nothing_from_the_others(desk: Desk) -> None:
+    account = desk.log_in()
+    desk.simulator.oauth.script(token=["gate-g"])
+    calls = [asyncio.ensure_future(desk.refresher.fresh(account)) for _ in range(3)]
+    await desk.simulator.reached("g")
+    calls[0].cancel()
+    calls[1].cancel()
+    desk.simulator.release("g")
+    assert (await calls[2]).access_token == desk.valid_token()
 
 
 async def test_closing_waits_for_the_token(desk: Desk) -> None:

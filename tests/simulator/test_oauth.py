@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from qwen_mitm.simulator import Simulator
+from qwen_mitm.simulator import Simulator, SimulatorProcess
 from qwen_mitm.simulator.oauth import DEVICE, DEVICE_GRANT, TOKEN
 
 from .chat import body
@@ -291,3 +291,17 @@ async def test_nonsense_from_outside_is_refused(
     answer = await web.post(f"/_simulator/oauth/{what}", json=document)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+def test_a_process_is_driven_the_same_way() -> None:
+    with SimulatorProcess("--plain") as process, httpx.Client(trust_env=False) as web:
+        tokens = process.oauth("login", account="ada")
+        grant = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+        assert web.post(process.url + TOKEN, data=CLIENT | grant).status_code == 200
+        (redeem,) = process.redeems()
+        assert (redeem["grant"], redeem["account"]) == ("refresh_token", "ada")
+        assert redeem["outcome"] == "issued"
+        page = web.post(process.url + DEVICE, data=ASKING).json()["verification_uri"]
+        assert page == f"{process.url}/authorize"
+        with pytest.raises(httpx.HTTPStatusError):
+            process.oauth("dance")

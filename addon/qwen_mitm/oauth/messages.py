@@ -113,6 +113,10 @@ def _resource_url(value: object) -> object:
     return value if usable else None
 
 
+#: Fields of an Account by name, for ``model_copy``, which takes no other type.
+type Fields = dict[str, Any]
+
+
 class Tokens(BaseModel):
     """A success. What is odd beside the tokens is left out: the old refresh token is spent now."""
 
@@ -123,10 +127,10 @@ class Tokens(BaseModel):
     expires_in: Annotated[int | None, BeforeValidator(lenient_seconds)] = None
     resource_url: Annotated[str | None, BeforeValidator(_resource_url)] = None
 
-    def fields(self, now: int) -> dict[str, Any]:
+    def fields(self, now: int) -> Fields:
         """The fields of an account that has them now (ms); what was not sent stays as it was."""
         lifetime = self.expires_in
-        changed: dict[str, Any] = {
+        changed: Fields = {
             "access_token": self.access_token,
             "expires": None if lifetime is None else now + lifetime * 1000,
             "needs_login": False,

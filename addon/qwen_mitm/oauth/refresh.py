@@ -22,7 +22,7 @@ from qwen_mitm.errors import BridgeError
 from qwen_mitm.settings import Settings
 
 from .errors import NeedsLogin, RefreshFailed
-from .messages import TOKEN_PATH, Fault, Post, Refusal, Reply, Tokens, Unreadable, read
+from .messages import TOKEN_PATH, Fault, Fields, Post, Refusal, Reply, Tokens, Unreadable, read
 from .transport import open_client, send
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ _PASSING = frozenset({"temporarily_unavailable", "server_error", "slow_down", "r
 class Refresher:
     """Gives accounts whose access token is good. One per event loop and account file."""
 
+    patience_s: float = 3.0
+
     def __init__(
         self,
         store: AccountStore,
@@ -52,7 +54,7 @@ class Refresher:
         self._clock_ms = clock_ms
         self._threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="qwen-refresh")
         self._flights: dict[str, asyncio.Future[Account]] = {}
-        self._unsaved: dict[str, tuple[SecretStr, Tokens]] = {}
+        self._unsaved: dict[str, tuple[SecretStr, Fields]] = {}
         self._paused: dict[str, int] = {}
 
     async def fresh(
@@ -65,8 +67,8 @@ class Refresher:
         """The account with an access token that is not over and is not the rejected one.
 
         Costs nothing while that is so already. ``force`` redeems in any case, also for an account
-        that is marked as needing a login. A failure of the network while the token still works is
-        logged alone.
+        that is marked as needing a login. While the token still works, nobody waits longer than
+        ``patience_s`` for the next one, and a failure of the network is logged alone.
 
         Raises:
             NeedsLogin: its refresh token is no good; that is on disk, and nothing was deleted.
@@ -76,11 +78,18 @@ class Refresher:
             return account
         if not force and self._is_good(account, rejected_access_token):
             return account
-        while (flight := self._flights.get(account.name)) is not None:
-            renewed = await asyncio.shield(flight)
-            if renewed.access_token != rejected_access_token:
+        may_stay = not force and self._still_works(account, rejected_access_token)
+        while True:
+            others = self._flights.get(account.name)
+            flight = others or self._take_off(account.name, rejected_access_token, force)
+            # Unlike await, this does not cancel what others wait for.
+            done, _ = await asyncio.wait([flight], timeout=self.patience_s if may_stay else None)
+            if not done:
+                self._paused[account.name] = self._clock_ms() + PAUSE_MS
+                return account
+            renewed = flight.result()
+            if others is None or renewed.access_token != rejected_access_token:
                 return renewed
-        return await asyncio.shield(self._take_off(account.name, rejected_access_token, force))
 
     async def aclose(self) -> None:
         """Wait until every redeem that is under way is on disk."""
@@ -104,12 +113,17 @@ class Refresher:
         return flight
 
     def _is_good(self, account: Account, rejected: SecretStr | None) -> bool:
-        if not account.access_token or account.access_token == rejected:
+        if not self._still_works(account, rejected):
             return False
         settings, now = self._settings(), self._clock_ms()
-        early = settings.proactive_refresh and now >= self._paused.get(account.name, 0)
-        window = settings.refresh_window_seconds * 1000 if early else 0
-        return not account.expires_within(window, now)
+        if not settings.proactive_refresh or now < self._paused.get(account.name, 0):
+            return True
+        return not account.expires_within(settings.refresh_window_seconds * 1000, now)
+
+    def _still_works(self, account: Account, rejected: SecretStr | None) -> bool:
+        if not account.access_token or account.access_token == rejected:
+            return False
+        return not account.expires_within(0, self._clock_ms())
 
     # In a thread -------------------------------------------------------------------------------
 
@@ -133,9 +147,9 @@ class Refresher:
         if stored.needs_login and not force:
             raise NeedsLogin(name, "its refresh token was refused")
         try:
-            tokens = self._saved_up(stored) or self._redeem(stored, stored.refresh_token)
+            fields = self._saved_up(stored) or self._redeem(stored, stored.refresh_token)
         except RefreshFailed as error:
-            if stored.access_token == rejected or force or not self._still_works(stored):
+            if force or not self._still_works(stored, rejected):
                 raise
             logger.warning("qwen-mitm: %s It still works and is used.", error.message)
             self._paused[name] = self._clock_ms() + PAUSE_MS
@@ -147,7 +161,7 @@ class Refresher:
                 return adopted
             logger.warning("qwen-mitm: %s", error.message)
             raise
-        return self._keep(stored, stored.refresh_token, tokens)
+        return self._keep(stored, stored.refresh_token, fields)
 
     def _stored(self, name: str) -> Account:
         for account in self._store.accounts():
@@ -155,16 +169,12 @@ class Refresher:
                 return account
         raise RefreshFailed(name, "it is no longer in the account file")
 
-    def _still_works(self, account: Account) -> bool:
-        now = self._clock_ms()
-        return bool(account.access_token) and not account.expires_within(0, now)
+    def _saved_up(self, stored: Account) -> Fields | None:
+        """What the server gave for this token when the file could not be written."""
+        spent, fields = self._unsaved.get(stored.name, (None, None))
+        return fields if spent == stored.refresh_token else None
 
-    def _saved_up(self, stored: Account) -> Tokens | None:
-        """Tokens that the server gave for this one, when the file could not be written."""
-        spent, tokens = self._unsaved.get(stored.name, (None, None))
-        return tokens if spent == stored.refresh_token else None
-
-    def _redeem(self, stored: Account, refresh_token: SecretStr) -> Tokens:
+    def _redeem(self, stored: Account, refresh_token: SecretStr) -> Fields:
         settings = self._settings()
         post = Post(
             settings.oauth_base_url + TOKEN_PATH,
@@ -177,7 +187,7 @@ class Refresher:
         reply = self._send(post)
         said = reply if isinstance(reply, Fault) else read(reply)
         if isinstance(said, Tokens):
-            return said
+            return said.fields(self._clock_ms())
         words = said.words([refresh_token])
         if isinstance(said, Fault) or not _is_final(said):
             raise RefreshFailed(stored.name, words)
@@ -191,13 +201,12 @@ class Refresher:
         with client:
             return send(client, post)
 
-    def _keep(self, stored: Account, spent: SecretStr, tokens: Tokens) -> Account:
+    def _keep(self, stored: Account, spent: SecretStr, fields: Fields) -> Account:
         """Write the tokens, then give them out.
 
         When the file cannot be written they are kept for the next try, since the old one is spent.
         """
-        self._unsaved[stored.name] = (spent, tokens)
-        now = self._clock_ms()
+        self._unsaved[stored.name] = (spent, fields)
         name = stored.name
 
         def change(file: AccountFile) -> AccountFile:
@@ -206,7 +215,7 @@ class Refresher:
             # logged in anew meanwhile, and that one counts.
             same = (account for account in file.accounts if account.refresh_token == spent)
             name = next((account.name for account in same), "")
-            return file.change(name, lambda account: account.model_copy(update=tokens.fields(now)))
+            return file.change(name, lambda account: account.model_copy(update=fields))
 
         file = self._store.update(change)
         self._unsaved.pop(stored.name, None)
