@@ -1,0 +1,158 @@
+"""Requests that real clients sent, with their own headers, through a real mitmdump."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from qwen_mitm.simulator import SimulatorProcess
+from tests.chat_checker import check_chat
+from tests.e2e.clients import Way, checked_events, final, header, text_of, thoughts_of
+from tests.e2e.conftest import FAKE_KEY
+from tests.e2e.proxy import Proxy
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+HEADERS = json.loads((FIXTURES / "clients" / "headers.json").read_text("utf-8"))
+#: What each client shows of thoughts.
+SUMMARIES = {"ai-sdk", "codex", "opencode"}
+#: Means something to OpenAI or to the client alone.
+OF_THE_CLIENT = (
+    "x-codex-",
+    "x-session-",
+    "session-id",
+    "thread-id",
+    "originator",
+    "x-client-request-id",
+    "openai-",
+    "cookie",
+    "proxy-",
+)
+#: A request that an upstream sees has nothing else.
+CHAT_KEYS = {
+    "enable_thinking",
+    "max_tokens",
+    "messages",
+    "model",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "response_format",
+    "stream",
+    "stream_options",
+    "thinking_budget",
+    "tool_choice",
+    "tools",
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    name: str
+    client: str
+    body: dict[str, Any]
+
+
+def recorded() -> Iterator[Recorded]:
+    for file in sorted((FIXTURES / "captures").glob("*.json")):
+        client = max((c for c in HEADERS if file.name.startswith(f"{c}-")), key=len)
+        for number, body in enumerate(json.loads(file.read_text("utf-8"))):
+            kinds = {tool["type"] for tool in body.get("tools", ())}
+            # Stored responses and freeform tools are not there yet.
+            if "previous_response_id" not in body and "custom" not in kinds:
+                yield Recorded(f"{file.stem}-{number}", client, body)
+
+
+ALL = {each.name: each for each in recorded()}
+
+
+@pytest.fixture(scope="session")
+def https(proxy: Proxy) -> Iterator[dict[bool, httpx.Client]]:
+    with Way(proxy).http() as http1, Way(proxy).http(http2=True) as http2:
+        yield {False: http1, True: http2}
+
+
+def replay(https: dict[bool, httpx.Client], request: Recorded, **changed: Any) -> httpx.Response:
+    how = HEADERS[request.client]
+    body = json.dumps(request.body | changed, ensure_ascii=False).encode()
+    return https[how["http2"]].post("/responses", content=body, headers=how["headers"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_recorded_request_is_answered(
+    https: dict[bool, httpx.Client], simulator: SimulatorProcess, name: str
+) -> None:
+    request = ALL[name]
+
+    answer = replay(https, request)
+
+    response = final(answer)
+    assert response["status"] == "completed"
+    assert text_of(response)
+    assert answer.headers["content-type"].startswith(
+        "text/event-stream" if request.body.get("stream") else "application/json"
+    )
+    (received,) = simulator.requests()
+    check_chat(received["json"])
+    assert header(received, "authorization") == f"Bearer {FAKE_KEY}"
+    names = [key.lower() for key, _ in received["headers"]]
+    assert [key for key in names if key.startswith(OF_THE_CLIENT)] == []
+    assert len(names) == len(set(names))
+    assert header(received, "user-agent") == HEADERS[request.client]["headers"]["user-agent"]
+    assert received["json"].keys() <= CHAT_KEYS
+    functions = [t["name"] for t in request.body.get("tools", ()) if t["type"] == "function"]
+    offered = [t["function"]["name"] for t in received["json"].get("tools", ())]
+    assert set(functions) <= set(offered)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name].body.get("stream")])
+def test_thoughts_come_in_the_form_that_the_client_shows(
+    https: dict[bool, httpx.Client], name: str
+) -> None:
+    request = ALL[name]
+    asked = (request.body.get("reasoning") or {}).get("summary")
+
+    events = checked_events(replay(https, request, model="sim-reasoning"))
+
+    response = events[-1]["response"]
+    assert thoughts_of(response)
+    types = {event["type"] for event in events}
+    summarised = request.client in SUMMARIES or asked is not None
+    assert ("response.reasoning_summary_text.delta" in types) is summarised
+    assert ("response.reasoning_text.delta" in types) is not summarised
+
+
+CALLERS = [n for n in ALL if ALL[n].body.get("stream") and ALL[n].body.get("tools")]
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_each_offered_function_can_be_called(https: dict[bool, httpx.Client], name: str) -> None:
+    request = ALL[name]
+    functions = [t["name"] for t in request.body["tools"] if t["type"] == "function"]
+    wanted = " ".join(f"call:{function}{{}}" for function in functions)
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": wanted}]}
+
+    events = checked_events(replay(https, request, input=[*request.body["input"], said]))
+
+    calls = [i for i in events[-1]["response"]["output"] if i["type"] == "function_call"]
+    parallel = request.body.get("parallel_tool_calls") is not False
+    assert [call["name"] for call in calls] == (functions if parallel else functions[:1])
+
+
+@pytest.mark.parametrize("client", HEADERS)
+def test_each_client_gets_a_refusal_and_a_lost_upstream_in_its_words(
+    https: dict[bool, httpx.Client], client: str
+) -> None:
+    request = next(each for each in ALL.values() if each.client == client)
+
+    refused = replay(https, request, model="sim-429-quota+retry-after-5", stream=True)
+    lost = checked_events(replay(https, request, model="sim-drop-4", stream=True))
+
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+    assert lost[-1]["type"] == "response.failed"
+    assert lost[-1]["response"]["error"]["code"]
