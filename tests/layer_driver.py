@@ -24,6 +24,7 @@ from qwen_mitm.failover_layer import TICK_S, AttemptHook, FailoverLayer
 from tests.layer_peers import (
     Answer,
     Attempt,
+    Fields,
     Http1Peer,
     Http1Upstream,
     Http2Peer,
@@ -71,6 +72,7 @@ class LayerDriver:
         self.on_hook: dict[str, Callable[[Any], None]] = {}
         self.refused: set[tuple[str, int]] = set()
         self.connects_hang = False
+        self.max_streams = 1_000
         self.hanging: list[commands.OpenConnection] = []
         self.wakeups: list[commands.RequestWakeup] = []
         self._queue: deque[events.Event] = deque()
@@ -105,9 +107,10 @@ class LayerDriver:
         host: str = CLAIMED_HOST,
         path: str = "/v1/responses",
         version: str = "1.1",
+        fields: Fields = (),
     ) -> Answer:
         """Send a request; the answer fills as it comes."""
-        answer = self.peer.request(method, host, path, body, version=version)
+        answer = self.peer.request(method, host, path, body, fields, version=version)
         self._flush_client()
         return answer
 

@@ -10,6 +10,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 import h11
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy import events
@@ -19,6 +20,7 @@ class Proxy(Protocol):
     """The driver, as the upstream sees it."""
 
     attempts: list[Attempt]
+    max_streams: int
 
     def feed(self, event: events.Event) -> None: ...
 
@@ -34,6 +36,7 @@ class Answer:
     body: bytes = b""
     ended: bool = False
     broken: bool = False
+    informed: list[int] = field(default_factory=list)
 
     @property
     def begun(self) -> bool:
@@ -168,6 +171,13 @@ class Http2Upstream(Upstream):
         super().__init__(driver, connection)
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         self.protocol = h2.connection.H2Connection(config)
+        self.protocol.local_settings = h2.settings.Settings(
+            client=False,
+            initial_values={
+                h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: driver.max_streams,
+                h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**20,
+            },
+        )
         self.protocol.initiate_connection()
         driver.later(events.DataReceived(connection, self.protocol.data_to_send()))
 
@@ -263,6 +273,8 @@ class Http1Peer:
         while True:
             event = self.protocol.next_event()
             match event:
+                case h11.InformationalResponse():
+                    self.answer.informed.append(event.status_code)
                 case h11.Response():
                     self.answer.status = event.status_code
                     self.answer.headers = {k.decode(): v.decode() for k, v in event.headers}

@@ -643,6 +643,51 @@ def test_a_relayed_answer_without_a_body_leaves_the_connection_usable(
     assert (again.body, again.ended) == (b"two", True)
 
 
+@both_sides
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_relayed_answer_passes_as_it_is(client: Version, upstream: Version, method: str) -> None:
+    driver = drive(FakeRelay(), FakeRelay(), client=client, upstream=upstream)
+    for number in range(2):
+        answer = driver.request(b"" if method != "POST" else b"x", method=method, path="/v1/models")
+        (attempt,) = driver.attempts[number:]
+        attempt.head(200, content_length="3")
+        if method != "HEAD":
+            attempt.data(b"one")
+        attempt.end()
+        assert (answer.status, answer.ended) == (200, True)
+        assert answer.body == (b"" if method == "HEAD" else b"one")
+        assert answer.headers["content-length"] == "3"
+
+
+@upstreams
+def test_an_idle_connection_that_the_upstream_closed_is_not_used_again(upstream: Version) -> None:
+    exchange = FakeExchange()
+    driver = drive(FakeExchange(), exchange, upstream=upstream)
+    driver.request()
+    driver.attempts[0].answer(200, b"one")
+    driver.upstreams[0].lose()
+    answer = driver.request()
+    driver.attempts[1].answer(200, b"two")
+    assert answer.body == b"<two>end"
+    assert exchange.outcomes == [None]
+    assert len(driver.upstreams) == 2
+
+
+def test_a_client_that_leaves_before_a_stream_is_free_sends_nothing_upstream() -> None:
+    driver = drive(*[FakeExchange() for _ in range(3)], client="h2", upstream="h2")
+    driver.max_streams = 1
+    first = driver.request()
+    second = driver.request()
+    third = driver.request()
+    assert len(driver.attempts) == 1
+    driver.leave(second)
+    driver.attempts[0].answer(200, b"one")
+    assert first.ended
+    assert len(driver.attempts) == 2
+    driver.attempts[1].answer(200, b"three")
+    assert third.body == b"<three>end"
+
+
 # The client leaves -------------------------------------------------------------------------------
 
 
@@ -1075,6 +1120,15 @@ def test_requests_to_others_pass_through_the_stock_layer(
     assert (answer.body, answer.ended) == (b"as it is", True)
 
 
+def test_a_client_that_waits_for_100_continue_gets_it() -> None:
+    driver = drive(FakeExchange())
+    answer = driver.request(fields=[("expect", "100-continue")])
+    assert answer.informed == [100]
+    assert "expect" not in driver.attempts[0].headers
+    driver.attempts[0].answer(200, b"one")
+    assert answer.body == b"<one>end"
+
+
 def test_an_http10_client_gets_an_answer_that_ends_with_the_connection() -> None:
     driver = drive(FakeExchange())
     answer = driver.request(version="1.0")
@@ -1114,7 +1168,7 @@ def test_many_streams_of_one_client_connection_progress_together(upstream: Versi
 
 @upstreams
 def test_streams_that_wait_for_one_connect_all_start_when_it_is_made(upstream: Version) -> None:
-    count = 64
+    count = 100
     driver = drive(*[FakeExchange() for _ in range(count)], client="h2", upstream=upstream)
     driver.connects_hang = True
     answers = [driver.request() for _ in range(count)]

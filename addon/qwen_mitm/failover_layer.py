@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from h11 import EndOfMessage
+from h11 import Data, EndOfMessage, ProtocolError
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import ctx, http
 from mitmproxy import flow as mitmproxy_flow
@@ -60,6 +60,7 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client
+from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from qwen_mitm.errors import BridgeError, RequestTooLarge, TranslationFault
 from qwen_mitm.exchange import (
@@ -90,6 +91,8 @@ BODILESS = frozenset({204, 304})
 ONBOARDING_HOST = "mitm.it"
 
 type Commands = layer.CommandGenerator[None]
+
+_NOT_HELD = object()
 
 
 class Gateway(Protocol):
@@ -347,7 +350,7 @@ class FailoverStream(HttpStream):
         attempt, self.attempt = self.attempt, None
         if attempt is None or attempt.connection is None:
             return
-        if not complete:
+        if not complete and not self.parent.take_back(attempt.connection, attempt.alias):
             yield SendHttp(
                 RequestProtocolError(attempt.alias, "given up", ErrorCode.CANCEL),
                 attempt.connection,
@@ -654,6 +657,11 @@ class FailoverLayer(HttpLayer):
             client.state = client.read_headers
         return False
 
+    def take_back(self, connection: Connection, alias: int) -> bool:
+        """Whether the request still queued for an HTTP/2 stream; it would be sent all the same."""
+        client = self.connections[connection].context.layers[-1]
+        return isinstance(client, Http2Client) and bool(client.stream_queue.pop(alias, None))
+
     def forget_failed_connections(self) -> None:
         """A failed connect is kept on its ``Server`` and would answer every later request."""
         for connection in [self.context.server, *self.connections]:
@@ -679,16 +687,38 @@ class PatientHttp1Client(Http1Client):
 
     @body_reader.setter
     def body_reader(self, reader: Any) -> None:
-        self._body_reader = TrailerDropper(reader)
+        self._body_reader = BodyReader(reader)
 
 
 @dataclass(slots=True)
-class TrailerDropper:
-    """A body reader of h11 that hands on no trailers."""
+class BodyReader:
+    """A body reader of h11 that hands on what one read brought in one piece, and no trailers.
+
+    mitmproxy pays for each HTTP chunk; joined, they cost one pass through its layers, one write and
+    one TLS record. Nothing waits for bytes that are not there yet.
+    """
 
     reader: Any
+    held: Any = _NOT_HELD
 
     def __call__(self, buffer: Any) -> Any:
+        held, self.held = self.held, _NOT_HELD
+        if isinstance(held, ProtocolError):
+            raise held
+        event = self._next(buffer) if held is _NOT_HELD else held
+        if not isinstance(event, Data):
+            return event
+        pieces = [event.data]
+        try:
+            while isinstance(after := self._next(buffer), Data):
+                pieces.append(after.data)
+        except ProtocolError as error:
+            # What came before it is good.
+            after = error
+        self.held = after
+        return event if len(pieces) == 1 else Data(data=b"".join(pieces))
+
+    def _next(self, buffer: Any) -> Any:
         event = self.reader(buffer)
         return EndOfMessage() if isinstance(event, EndOfMessage) else event
 
@@ -777,14 +807,16 @@ def missing_api() -> list[str]:
     stream = """_handle_event check_body_size check_killed make_server_connection mode send_response
     start_request_stream state_consume_request_body state_done state_errored"""
     expected: list[tuple[type, str]] = [
-        (HttpLayer, "_handle_event make_stream event_to_child"),
+        (layer.Layer, "_paused"),
+        (HttpLayer, "_handle_event make_stream event_to_child command_sources connections streams"),
         (HttpStream, stream),
         (Http1Client, "read_headers"),
+        (Http2Client, "stream_queue"),
         (ReceiveBuffer, "maybe_extract_at_most"),
     ]
     return [
         f"{owner.__name__}.{name}"
         for owner, names in expected
         for name in names.split()
-        if not hasattr(owner, name)
+        if not hasattr(owner, name) and name not in owner.__annotations__
     ]
