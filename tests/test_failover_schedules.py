@@ -20,7 +20,6 @@ class Schedule:
         self.client = client
         self.exchanges = [self.exchange() for _ in range(8)]
         self.driver: LayerDriver = drive(*self.exchanges, client=client, upstream=upstream)
-        self.driver.max_streams = self.random.choice([1, 3, 1_000])
         self.asked: list[Answer] = []
         self.left: list[Answer] = []
         self.headed: set[int] = set()
