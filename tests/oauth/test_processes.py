@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 
 from qwen_mitm.accounts.store import AccountStore
@@ -95,6 +96,9 @@ async def killed_at_random(desk: Desk, running: Worker, moment: float) -> None:
     await asyncio.sleep(moment)
     os.kill(child, signal.SIGKILL)
     assert await running.ask(f"reap {child}") == "reaped"
+    # What the child sent may lie in a queue still; this comes behind it.
+    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+        await client.get(f"{desk.simulator.url}/_simulator/oauth/redeems")
     await desk.simulator.closed(len(desk.simulator.requests))
 
 
