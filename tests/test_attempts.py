@@ -1,25 +1,43 @@
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
 
 import pytest
-from pydantic import SecretStr
 
-from qwen_mitm.accounts.model import Account
+from qwen_mitm.accounts.ledger import Ledger
+from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.attempts import Attempts
 from qwen_mitm.errors import BridgeError, NoUsableAccount, UpstreamRefused
-from qwen_mitm.exchange import Broken, Decision, FailedAnswer, GiveUp, Outcome, Refused, Send
+from qwen_mitm.exchange import (
+    Broken,
+    Decision,
+    FailedAnswer,
+    GiveUp,
+    Outcome,
+    Refused,
+    Send,
+    Wait,
+)
+from qwen_mitm.oauth.refresh import Refresher
+from qwen_mitm.oauth.transport import open_client
 from qwen_mitm.providers import Profile
 from qwen_mitm.settings import Settings
 from qwen_mitm.wire.chat import Failure
 
-WORK = Account(name="work", api_key=SecretStr("fake-key"), base_url="http://127.0.0.1:81/base/v1")
+START_MS = 1_790_000_000_000
+BURST = Refused(429, {"retry-after": "7"}, b"Throttling.RateQuota")
+WEEK = Refused(429, {}, b"week allocated quota exceeded")
 
 
 class Letter:
     """An outgoing request."""
 
+    model = "m"
+    conversation = None
+
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
-        self.tried: list[str] = []
 
     def target(self, base_path: str) -> str:
         return f"{base_path}/chat/completions"
@@ -31,86 +49,252 @@ class Letter:
         return profile.name.encode()
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
-        return UpstreamRefused("no", status=refused.status, type="x")
+        return UpstreamRefused(refused.body.decode(), status=refused.status, type="x")
 
 
-async def decide(letter: Letter, *accounts: Account) -> Decision:
-    return await Attempts(lambda: accounts, Settings).next(letter)
+class Office:
+    """Attempts over an account file, at a time of the test's choosing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = START_MS
+        self.path = folder / "accounts.json"
+        self.settings = Settings(max_rate_limit_wait_seconds=60)
+        store = AccountStore(self.path)
+        self.ledger = Ledger(store, self._settings, {}, self._clock)
+        refresher = Refresher(store, open_client, self._settings, self._clock)
+        self.attempts = Attempts(self.ledger, refresher, self._settings, self._clock)
+
+    def _settings(self) -> Settings:
+        return self.settings
+
+    def _clock(self) -> int:
+        return self.now
+
+    def hire(self, *names: str) -> None:
+        accounts = [
+            {"name": name, "apiKey": f"fake-{name}", "baseUrl": f"http://127.0.0.1:81/{name}/v1"}
+            for name in names
+        ]
+        self.path.write_text(json.dumps({"version": 1, "accounts": accounts}))
+
+    async def next(self, letter: Letter, outcome: Outcome | None = None) -> Decision:
+        letter.outcome = outcome
+        return await self.attempts.next(letter)
+
+    async def asked(self, letter: Letter, outcome: Outcome | None = None) -> str:
+        decision = await self.next(letter, outcome)
+        assert isinstance(decision, Send)
+        return decision.account
 
 
-async def test_the_account_decides_where_the_request_goes() -> None:
-    decision = await decide(Letter(), WORK)
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    opened = Office(tmp_path)
+    yield opened
+    opened.ledger.close()
+
+
+async def test_the_account_decides_where_the_request_goes(office: Office) -> None:
+    office.hire("work")
+    decision = await office.next(Letter())
 
     assert isinstance(decision, Send)
     assert (decision.scheme, decision.host, decision.port) == ("http", "127.0.0.1", 81)
-    assert decision.target == "/base/v1/chat/completions"
-    assert (b"authorization", b"Bearer fake-key") in decision.headers
+    assert decision.target == "/work/v1/chat/completions"
+    assert (b"authorization", b"Bearer fake-work") in decision.headers
 
 
-async def test_a_decision_does_not_show_its_bearer() -> None:
-    assert "fake-key" not in repr(await decide(Letter(), WORK))
+async def test_a_decision_does_not_show_its_bearer(office: Office) -> None:
+    office.hire("work")
+    assert "fake-work" not in repr(await office.next(Letter()))
 
 
-async def test_without_an_account_the_client_is_told() -> None:
-    decision = await decide(Letter())
+async def test_without_an_account_the_client_is_told(office: Office) -> None:
+    decision = await office.next(Letter())
     assert isinstance(decision, GiveUp)
     assert isinstance(decision.error, NoUsableAccount)
 
 
-async def test_the_upstreams_refusal_passes_through_with_its_status() -> None:
-    letter = Letter()
-    await decide(letter, WORK)
-    letter.outcome = Refused(429, {}, b"")
-
-    decision = await decide(letter, WORK)
-
-    assert isinstance(decision, GiveUp)
-    assert decision.error.status == 429
-
-
-async def test_a_refusal_that_quotes_the_key_reaches_the_client_without_it() -> None:
-    letter = Letter()
-    await decide(letter, WORK)
-    failure = Failure("Incorrect API key provided: fake-key", type="authentication_error")
-    letter.outcome = FailedAnswer(failure)
-
-    decision = await decide(letter, WORK)
-
-    assert isinstance(decision, GiveUp)
-    assert "fake-key" not in decision.error.message
-    assert "'work'" in decision.error.message
-
-
-async def test_a_stale_connection_costs_one_resend_and_no_more() -> None:
-    letter = Letter()
-    await decide(letter, WORK)
-    letter.outcome = Broken("server closed connection", "head", reused=True)
-
-    assert isinstance(await decide(letter, WORK), Send)
-    assert isinstance(await decide(letter, WORK), GiveUp)
+async def test_each_request_takes_the_next_account(office: Office) -> None:
+    office.hire("a", "b", "c")
+    asked = [await office.asked(Letter()) for _ in range(6)]
+    assert asked[:3] == asked[3:]
+    assert set(asked) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status"),
+    "outcome",
     [
-        (Broken("Connection refused", "connect"), 502),
-        (Broken("server closed connection", "head"), 502),
-        (Broken("nothing came for 2 s", "head", timed_out=True), 504),
-        (FailedAnswer(Failure("boom", type="server_error")), 502),
-        (FailedAnswer(Failure("slow down", type="x", code="rate_limit_exceeded")), 429),
+        BURST,
+        WEEK,
+        Refused(401, {}, b"Incorrect API key provided"),
+        Refused(500, {}, b"boom"),
+        Broken("Connection refused", "connect"),
+        Broken("server closed connection", "head"),
+        FailedAnswer(Failure("Throttling.RateQuota", code="rate_limit_exceeded")),
     ],
 )
-async def test_a_failed_attempt_becomes_an_error_that_names_what_happened(
-    outcome: Outcome, status: int
+async def test_a_failed_attempt_moves_on_and_its_account_rests(
+    office: Office, outcome: Outcome
 ) -> None:
+    office.hire("a", "b")
     letter = Letter()
-    await decide(letter, WORK)
-    letter.outcome = outcome
+    first = await office.asked(letter)
+    second = await office.asked(letter, outcome)
 
-    decision = await decide(letter, WORK)
+    assert {first, second} == {"a", "b"}
+    assert [await office.asked(Letter()) for _ in range(2)] == [second, second]
+
+
+async def test_the_clients_own_fault_is_answered_at_once_and_cools_nobody(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    await office.next(letter)
+    fault = Refused(400, {}, b"Range of input length should be [1, 991808]")
+
+    decision = await office.next(letter, fault)
+
+    assert isinstance(decision, GiveUp)
+    assert decision.error.status == 400
+    assert {await office.asked(Letter()) for _ in range(2)} == {"a", "b"}
+
+
+async def test_a_sole_account_is_never_locked_out_and_its_own_words_pass(office: Office) -> None:
+    office.hire("work")
+    for _ in range(3):
+        letter = Letter()
+        assert await office.asked(letter) == "work"
+        decision = await office.next(letter, WEEK)
+        assert isinstance(decision, GiveUp)
+        assert decision.error.status == 429
+        assert decision.error.message == "week allocated quota exceeded"
+
+
+async def test_all_limited_for_a_moment_waits_for_the_first(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    first = await office.asked(letter)
+    await office.asked(letter, BURST)
+    decision = await office.next(letter, Refused(429, {"retry-after": "9"}, b"Throttling"))
+
+    assert isinstance(decision, Wait)
+    assert decision.seconds == pytest.approx(7)
+
+    office.now += 7_000
+    assert await office.asked(letter) == first
+
+
+async def test_all_limited_for_long_is_said_at_once_by_name(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    await office.next(letter)
+    await office.next(letter, WEEK)
+    decision = await office.next(letter, WEEK)
+
+    assert isinstance(decision, GiveUp)
+    assert decision.error.type == "usage_limit_reached"
+    assert "a: " in decision.error.message
+    assert "b: " in decision.error.message
+    assert "fake-" not in decision.error.message
+
+
+async def test_hosts_that_fail_are_not_asked_again_by_waiting(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    await office.next(letter)
+    await office.next(letter, Refused(503, {}, b"overloaded"))
+    decision = await office.next(letter, Refused(503, {}, b"still overloaded"))
+
+    assert isinstance(decision, GiveUp)
+    assert decision.error.status == 503
+    assert decision.error.message == "still overloaded"
+
+
+async def test_a_refusal_that_quotes_the_key_reaches_the_client_without_it(office: Office) -> None:
+    office.hire("work")
+    letter = Letter()
+    await office.next(letter)
+
+    decision = await office.next(letter, Refused(401, {}, b"Incorrect API key: fake-work"))
+
+    assert isinstance(decision, GiveUp)
+    assert "fake-work" not in decision.error.message
+    assert "'work'" in decision.error.message
+
+
+async def test_a_stale_connection_costs_one_resend_with_the_same_account(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    stale = Broken("server closed connection", "head", reused=True)
+    first = await office.asked(letter)
+
+    assert await office.asked(letter, stale) == first
+    assert await office.asked(letter, stale) != first
+
+
+@pytest.mark.parametrize(
+    ("stage", "timed_out", "status"),
+    [("connect", False, 502), ("head", False, 502), ("head", True, 504)],
+)
+async def test_an_unreachable_upstream_is_named(
+    office: Office, stage: Literal["connect", "head"], timed_out: bool, status: int
+) -> None:
+    office.hire("work")
+    letter = Letter()
+    await office.next(letter)
+
+    decision = await office.next(letter, Broken("the reason", stage, timed_out=timed_out))
 
     assert isinstance(decision, GiveUp)
     assert decision.error.status == status
-    if isinstance(outcome, Broken):
-        assert "'work'" in decision.error.message
-        assert outcome.message in decision.error.message
+    assert "'work'" in decision.error.message
+    assert "the reason" in decision.error.message
+
+
+async def test_use_is_written_down_when_the_proxy_ends(office: Office) -> None:
+    office.hire("work")
+    for _ in range(2):
+        letter = Letter()
+        await office.next(letter)
+        office.attempts.accepted(letter)
+        office.attempts.ended(letter, None, 21)
+
+    office.ledger.close()
+
+    (account,) = json.loads(office.path.read_text())["accounts"]
+    assert account["usage"]["requests"] == 2
+    assert account["usage"]["tokens"] == 42
+    assert account["lastUsed"] == START_MS
+
+
+async def test_a_limit_is_on_disk_for_the_processes_to_come(office: Office, tmp_path: Path) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    limited = await office.asked(letter)
+    await office.asked(letter, WEEK)
+    office.ledger.close()
+
+    other = Office(tmp_path)
+    assert limited not in [await other.asked(Letter()) for _ in range(3)]
+    other.ledger.close()
+
+
+async def test_a_limit_in_the_middle_of_an_answer_is_remembered(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    limited = await office.asked(letter)
+    office.attempts.accepted(letter)
+    office.attempts.ended(letter, Failure("week allocated quota exceeded", status=429), 5)
+
+    assert limited not in [await office.asked(Letter()) for _ in range(3)]
+
+
+async def test_cleared_cooldowns_count_no_more(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    await office.next(letter)
+    await office.next(letter, WEEK)
+
+    office.ledger.clear(None).result()
+
+    assert {await office.asked(Letter()) for _ in range(2)} == {"a", "b"}

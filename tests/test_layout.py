@@ -46,13 +46,23 @@ BELOW: dict[str, tuple[str, ...]] = {
     "translate": ("wire", "errors", "providers"),
     "exchange": ("errors", "wire"),
     "turn": ("errors", "exchange", "providers", "translate", "wire"),
-    "attempts": ("accounts", "errors", "exchange", "providers", "settings", "translate", "wire"),
+    "attempts": (
+        "accounts",
+        "errors",
+        "exchange",
+        "oauth",
+        "providers",
+        "settings",
+        "translate",
+        "wire",
+    ),
     "failover_layer": ("errors", "exchange"),
     "simulator": (),
 }
 
 #: Modules without a mirror: the file of tests that exercises them.
 TESTED_IN = {
+    "accounts.ledger": "test_attempts.py",
     "errors": "translate/test_failure.py",
     "exchange": "test_attempts.py",
     "intake": "test_turn.py",

@@ -1,36 +1,72 @@
-"""What the failover layer asks: where the next attempt goes, or what the client gets instead."""
+"""What the failover layer asks: where the next attempt goes, or what the client gets instead.
+
+A request is tried with one account after the other until one answers. It waits when all of them
+are limited for a short while, and ends with the upstream's own words when nobody else can be asked.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from qwen_mitm.accounts.exhausted import exhausted_error
+from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.accounts.model import Account
-from qwen_mitm.accounts.pool import pick
+from qwen_mitm.accounts.outcomes import Facts, classify
+from qwen_mitm.accounts.verdicts import OK, Verdict
 from qwen_mitm.errors import (
     BridgeError,
     NoUsableAccount,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from qwen_mitm.exchange import Broken, Decision, FailedAnswer, GiveUp, Outcome, Refused, Send
+from qwen_mitm.exchange import (
+    Broken,
+    Decision,
+    FailedAnswer,
+    GiveUp,
+    Outcome,
+    Refused,
+    Send,
+    Wait,
+)
+from qwen_mitm.oauth.errors import NeedsLogin, OAuthError
+from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.providers import Profile, profile_for
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.failure import failure_error
+from qwen_mitm.wire.chat import Failure
 
 #: Resends on a fresh connection after one that had been idle was closed under the request.
 STALE_CONNECTION_RETRIES = 1
+#: Accounts that one request may ask. Each that fails is left alone by the requests after it.
+MOST_ATTEMPTS = 32
+#: Seconds that a question may wait for a refresh: the client gets no heartbeat meanwhile.
+PATIENCE_S = 2.0
+#: Seconds until the next look at what is under way elsewhere.
+GLANCE_S = 0.25
+#: Failures of hosts. Waiting here as well would multiply the client's own retries.
+PASSING = frozenset({"transient", "free"})
 
 
 class Outgoing(Protocol):
     """A request on its way to an account."""
 
     outcome: Outcome | None
-    tried: list[str]
-    """Names of the accounts that this request was sent with."""
+
+    @property
+    def model(self) -> str:
+        """What cooldowns of a model are about; ``*`` where no model is asked."""
+
+    @property
+    def conversation(self) -> str | None:
+        """The conversation that it belongs to, for the strategy ``sticky``."""
 
     def target(self, base_path: str) -> str:
         """The request target under an account's base path."""
@@ -45,75 +81,221 @@ class Outgoing(Protocol):
         """The client's answer for an upstream's refusal."""
 
 
+@dataclass(slots=True)
+class Progress:
+    """What is remembered from one attempt of a request to the next. Times are ms since 1970."""
+
+    asked: int = 0
+    passed: set[str] = field(default_factory=set)
+    """Accounts that are not asked again."""
+    account: Account | None = None
+    """That of the last attempt."""
+    again: bool = False
+    """The next attempt is with the same account."""
+    sent_at: int = 0
+    stale_resends: int = 0
+    rejected: SecretStr | None = None
+    """The access token that the upstream has just refused."""
+    refreshed: set[str] = field(default_factory=set)
+    """Accounts whose token was redeemed because the upstream had refused it."""
+    renewal: asyncio.Future[Account] | None = None
+    """A refresh that takes longer than one question may."""
+    last_error: BridgeError | None = None
+    """The client's answer, if it were to end here."""
+    accepted: bool = False
+    wait_until: int | None = None
+
+
 class Attempts:
-    """Decides attempt after attempt of each request."""
+    """Decides attempt after attempt of each request, and learns from how they end."""
 
     def __init__(
-        self, accounts: Callable[[], Sequence[Account]], settings: Callable[[], Settings]
+        self,
+        ledger: Ledger,
+        refresher: Refresher,
+        settings: Callable[[], Settings],
+        clock_ms: Callable[[], int],
     ) -> None:
-        self._accounts = accounts
+        self._ledger = ledger
+        self._refresher = refresher
         self._settings = settings
+        self._clock_ms = clock_ms
+        self._progress: weakref.WeakKeyDictionary[Outgoing, Progress] = weakref.WeakKeyDictionary()
+
+    def first_profile(self) -> Profile:
+        """The profile of an account that the next request may try first.
+
+        Raises:
+            NoUsableAccount: there is none.
+        """
+        for account in self._ledger.accounts():
+            if not (account.disabled or account.needs_login):
+                return profile_for(account.endpoint(self._settings().base_url), account.provider)
+        raise NoUsableAccount(
+            "No account can be used: each is disabled or needs a new login. `qwen-mitm accounts` "
+            "lists them, `qwen-mitm login` adds one."
+        )
 
     async def next(self, outgoing: Outgoing) -> Decision:
         """The next step of a request, whose ``outcome`` tells how the last one ended."""
+        progress = self._progress.setdefault(outgoing, Progress())
         try:
-            decision = self._decide(outgoing)
+            decision = await self._next(outgoing, progress)
             if isinstance(decision, GiveUp):
                 self._redact(decision.error)
         except BridgeError as error:
             return GiveUp(error)
         return decision
 
-    def _redact(self, error: BridgeError) -> None:
-        """Some hosts quote the key that they refuse."""
-        for account in self._accounts():
-            if account.credential:
-                secret = account.credential.get_secret_value()
-                error.message = error.message.replace(secret, f"(the key of {account.name!r})")
+    async def _next(self, outgoing: Outgoing, progress: Progress) -> Decision:
+        outcome, outgoing.outcome = outgoing.outcome, None
+        if outcome is not None and progress.account is not None:
+            final = self._judge(outgoing, progress, progress.account, outcome)
+            if final is not None:
+                return final
+        return await self._ask_next(outgoing, progress)
 
-    def _decide(self, outgoing: Outgoing) -> Decision:
-        match outgoing.outcome:
-            case None:
-                return self._send(outgoing)
-            case Broken(reused=True) if self._may_resend(outgoing):
-                return self._send(outgoing)
-            case Refused() as refused:
+    # How an attempt ended ----------------------------------------------------------------------
+
+    def _judge(
+        self, outgoing: Outgoing, progress: Progress, account: Account, outcome: Outcome
+    ) -> GiveUp | None:
+        if isinstance(outcome, Broken) and outcome.reused:
+            progress.stale_resends += 1
+            if progress.stale_resends <= STALE_CONNECTION_RETRIES:
+                progress.again = True
+                return None
+        error = self._error(outgoing, account, outcome)
+        verdict = self._verdict(account, outcome, error, account.name in progress.refreshed)
+        progress.last_error = error
+        if verdict.kind == "client_fault":
+            return GiveUp(error)
+        if verdict.kind == "needs_refresh" and not account.is_api_key:
+            progress.refreshed.add(account.name)
+            progress.rejected = account.access_token
+            progress.again = True
+            return None
+        self._ledger.learn(account.name, outgoing.model, verdict, progress.sent_at)
+        progress.passed.add(account.name)
+        return GiveUp(error) if progress.asked >= MOST_ATTEMPTS else None
+
+    def _error(self, outgoing: Outgoing, account: Account, outcome: Outcome) -> BridgeError:
+        match outcome:
+            case Refused():
                 limit = self._settings().max_rate_limit_wait_seconds
-                return GiveUp(outgoing.refusal(refused, limit))
-            case Broken() as broken:
-                return GiveUp(_unreachable(broken, outgoing.tried[-1]))
+                return outgoing.refusal(outcome, limit)
+            case Broken():
+                return _unreachable(outcome, account.name)
             case FailedAnswer(failure):
-                return GiveUp(failure_error(failure))
+                return failure_error(failure)
 
-    def _may_resend(self, outgoing: Outgoing) -> bool:
-        return len(outgoing.tried) <= STALE_CONNECTION_RETRIES
+    def _verdict(
+        self, account: Account, outcome: Outcome, error: BridgeError, refreshed: bool
+    ) -> Verdict:
+        status: int | None
+        match outcome:
+            case Refused(status, headers):
+                pass
+            case Broken():
+                status, headers = None, {}
+            case FailedAnswer(failure):
+                status, headers = failure.status or 200, {}
+        facts = Facts(
+            status=status,
+            headers=headers,
+            message=error.message,
+            code=error.code,
+            type=error.type,
+            provider=self._profile(account).name,
+            kind="api_key" if account.is_api_key else "oauth",
+            refreshed=refreshed,
+        )
+        return classify(facts, self._clock_ms())
 
-    def first_profile(self) -> Profile:
-        """The profile of the account that the next request will try first.
+    # Whom to ask next --------------------------------------------------------------------------
 
-        Raises:
-            NoUsableAccount: there is none.
-        """
-        account, _ = self._next_account()
-        return profile_for(account.endpoint(self._settings().base_url), account.provider)
+    async def _ask_next(self, outgoing: Outgoing, progress: Progress) -> Decision:
+        while (account := self._candidate(outgoing, progress)) is not None:
+            try:
+                fresh = await self._with_good_token(account, progress)
+            except OAuthError as error:
+                self._note_refresh_failure(outgoing, progress, account, error)
+                continue
+            if fresh is None:
+                return Wait(GLANCE_S)
+            return self._send(outgoing, progress, fresh)
+        return self._nobody(outgoing, progress)
 
-    def _next_account(self) -> tuple[Account, SecretStr]:
-        account = pick(self._accounts())
-        if account is None or account.credential is None:
-            raise NoUsableAccount(
-                "No account can be used: each is disabled or has no token. Log in again or add a "
-                "key to the account file."
-            )
-        return account, account.credential
+    def _candidate(self, outgoing: Outgoing, progress: Progress) -> Account | None:
+        if progress.renewal is not None or progress.again:
+            return progress.account
+        return self._ledger.pool.pick(
+            self._ledger.accounts(),
+            strategy=self._settings().rotation_strategy,
+            model=outgoing.model,
+            conversation=outgoing.conversation,
+            tried=progress.passed,
+            now=self._clock_ms(),
+        )
 
-    def _send(self, outgoing: Outgoing) -> Send:
-        account, credential = self._next_account()
-        outgoing.tried.append(account.name)
-        base_url = account.endpoint(self._settings().base_url)
-        parts = urlsplit(base_url)
-        profile = profile_for(base_url, account.provider)
-        # The one place where a credential leaves its wrapper.
-        bearer = f"Bearer {credential.get_secret_value()}".encode()
+    async def _with_good_token(self, account: Account, progress: Progress) -> Account | None:
+        """The account with a token that should work; None: its refresh is still under way."""
+        progress.account = account
+        if account.is_api_key:
+            return account
+        if progress.renewal is None:
+            rejected, progress.rejected = progress.rejected, None
+            refresh = self._refresher.fresh(account, rejected_access_token=rejected)
+            progress.renewal = asyncio.ensure_future(refresh)
+            progress.renewal.add_done_callback(_look_at)
+        done, _ = await asyncio.wait({progress.renewal}, timeout=PATIENCE_S)
+        if not done:
+            return None
+        renewal, progress.renewal = progress.renewal, None
+        fresh = renewal.result()
+        if fresh is not account:
+            self._ledger.look_again()
+        return fresh
+
+    def _note_refresh_failure(
+        self, outgoing: Outgoing, progress: Progress, account: Account, error: OAuthError
+    ) -> None:
+        progress.again = False
+        progress.passed.add(account.name)
+        if isinstance(error, NeedsLogin):
+            self._ledger.look_again()
+            progress.last_error = NoUsableAccount(f"{error.message} Run: qwen-mitm login")
+            return
+        progress.last_error = UpstreamUnreachable(error.message)
+        verdict = Verdict("transient", message=error.message)
+        self._ledger.learn(account.name, outgoing.model, verdict, self._clock_ms())
+
+    def _nobody(self, outgoing: Outgoing, progress: Progress) -> Decision:
+        now = self._clock_ms()
+        accounts = self._ledger.accounts()
+        candidates = [a for a in accounts if not (a.disabled or a.needs_login)]
+        exhausted = self._ledger.pool.exhausted(accounts, outgoing.model, now)
+        alone = len(candidates) <= 1
+        if progress.last_error is not None and (alone or exhausted.reasons <= PASSING):
+            return GiveUp(progress.last_error)
+        longest = self._settings().max_rate_limit_wait_seconds
+        if progress.wait_until is None:
+            progress.wait_until = now + longest * 1000
+        if exhausted.retry_at is not None and exhausted.retry_at <= progress.wait_until:
+            progress.passed.clear()
+            return Wait(max(GLANCE_S, (exhausted.retry_at - now) / 1000))
+        return GiveUp(exhausted_error(exhausted, max_wait_s=longest, now=now, model=outgoing.model))
+
+    def _send(self, outgoing: Outgoing, progress: Progress, account: Account) -> Send:
+        if account.credential is None:
+            raise NoUsableAccount(f"Account {account.name!r} has no token. Run: qwen-mitm login")
+        progress.account = account
+        progress.again = False
+        progress.asked += 1
+        progress.sent_at = self._clock_ms()
+        parts = urlsplit(account.endpoint(self._settings().base_url))
+        # The one place where a credential leaves its wrapper for the wire.
+        bearer = f"Bearer {account.credential.get_secret_value()}".encode()
         return Send(
             account=account.name,
             scheme=parts.scheme,
@@ -121,8 +303,46 @@ class Attempts:
             port=parts.port or (443 if parts.scheme == "https" else 80),
             target=outgoing.target(parts.path.rstrip("/")),
             headers=(*outgoing.headers(), (b"authorization", bearer)),
-            body=outgoing.body(profile),
+            body=outgoing.body(self._profile(account)),
         )
+
+    def _profile(self, account: Account) -> Profile:
+        return profile_for(account.endpoint(self._settings().base_url), account.provider)
+
+    # Afterwards --------------------------------------------------------------------------------
+
+    def accepted(self, outgoing: Outgoing) -> None:
+        """The upstream's answer is good so far: the account works."""
+        progress = self._progress.get(outgoing)
+        if progress is not None and progress.account is not None:
+            progress.accepted = True
+            self._ledger.learn(progress.account.name, outgoing.model, OK, progress.sent_at)
+
+    def ended(self, outgoing: Outgoing, failure: Failure | None, tokens: int) -> None:
+        """The client has its answer; ``failure`` is what broke it off after it had begun."""
+        progress = self._progress.pop(outgoing, None)
+        if progress is None or progress.account is None or not progress.accepted:
+            return
+        account = progress.account
+        self._ledger.used(account.name, tokens)
+        if failure is not None:
+            outcome = FailedAnswer(failure)
+            verdict = self._verdict(account, outcome, failure_error(failure), refreshed=False)
+            if verdict.reason is not None:
+                self._ledger.learn(account.name, outgoing.model, verdict, progress.sent_at)
+
+    def _redact(self, error: BridgeError) -> None:
+        """Some hosts quote the key that they refuse."""
+        for account in self._ledger.accounts():
+            if account.credential:
+                secret = account.credential.get_secret_value()
+                error.message = error.message.replace(secret, f"(the key of {account.name!r})")
+
+
+def _look_at(renewal: asyncio.Future[Account]) -> None:
+    """The request may be gone, and asyncio complains of errors that nobody looked at."""
+    if not renewal.cancelled():
+        renewal.exception()
 
 
 def _unreachable(broken: Broken, account: str) -> BridgeError:

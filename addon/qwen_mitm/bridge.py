@@ -6,11 +6,11 @@ claimed request for which no exchange was made is answered by the failover layer
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,14 +19,16 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer
 
 from qwen_mitm import failover_layer
-from qwen_mitm.accounts.model import Account
-from qwen_mitm.accounts.store import AccountStore, accounts_path, embedded_accounts
+from qwen_mitm.accounts.ledger import Ledger
+from qwen_mitm.accounts.store import AccountStore, accounts_path
 from qwen_mitm.admission import admit, is_loopback, peers_may_be_remote
 from qwen_mitm.attempts import Attempts
 from qwen_mitm.errors import BridgeError, InvalidRequest, TranslationFault
 from qwen_mitm.exchange import Exchange, Send
 from qwen_mitm.guard import Guarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
+from qwen_mitm.oauth.refresh import Refresher
+from qwen_mitm.oauth.transport import open_client
 from qwen_mitm.settings import (
     OPTION_PREFIX,
     Origin,
@@ -59,8 +61,7 @@ class QwenBridge:
         self._running = False
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
-        self._store = AccountStore(accounts_path(self.settings, os.environ))
-        self._attempts = Attempts(self._accounts, lambda: self.settings)
+        self._open_accounts(accounts_path(self.settings, os.environ))
 
     # Lifecycle ---------------------------------------------------------------------------------
 
@@ -94,8 +95,19 @@ class QwenBridge:
             logger.error("qwen-mitm: %s", error)
             return
         path = accounts_path(self.settings, os.environ)
-        if path != self._store.path:
-            self._store = AccountStore(path)
+        if path != self._ledger.store.path:
+            self._ledger.close()
+            self._open_accounts(path)
+
+    def _open_accounts(self, path: Path) -> None:
+        store = AccountStore(path)
+        # Processes that share the file need not all begin with the same account.
+        self._ledger = Ledger(store, self._get_settings, os.environ, _now_ms, start=os.getpid())
+        refresher = Refresher(store, open_client, self._get_settings, _now_ms)
+        self._attempts = Attempts(self._ledger, refresher, self._get_settings, _now_ms)
+
+    def _get_settings(self) -> Settings:
+        return self.settings
 
     def running(self) -> None:
         self._running = True
@@ -108,6 +120,7 @@ class QwenBridge:
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
 
     def done(self) -> None:
+        self._ledger.close()
         self._arrivals.clear()
         self._exchanges.clear()
 
@@ -149,14 +162,15 @@ class QwenBridge:
                 "qwen-mitm: UPSTREAM CERTIFICATES ARE NOT CHECKED (ssl_insecure and "
                 "qwen_allow_insecure): anybody on the way can read your credentials."
             )
-        if self._store.too_open():
+        store = self._ledger.store
+        if store.too_open():
             logger.warning(
                 "qwen-mitm: others on this machine can read %s. Run: chmod 600 %s",
-                self._store.path,
-                self._store.path,
+                store.path,
+                store.path,
             )
         try:
-            self._accounts()
+            self._ledger.accounts()
         except BridgeError as error:
             logger.warning("qwen-mitm: %s", error.message)
 
@@ -228,7 +242,8 @@ class QwenBridge:
         around = Surroundings(self.settings, time.monotonic, time.time, _new_id)
         content = flow.request.raw_content or b""
         inner = begin(arrival, content, self._attempts.first_profile, around)
-        self._exchanges[flow.id] = Guarded(inner, flow)
+        accepted = functools.partial(self._attempts.accepted, inner)
+        self._exchanges[flow.id] = Guarded(inner, flow, accepted)
 
     async def qwen_attempt(self, exchange: Guarded) -> None:
         """The failover layer asks what next (failover_layer.AttemptHook)."""
@@ -237,9 +252,6 @@ class QwenBridge:
         if isinstance(decision, Send):
             inner.sent(decision)
             _show(exchange.flow, decision)
-
-    def _accounts(self) -> Sequence[Account]:
-        return embedded_accounts(os.environ, self.settings) or self._store.accounts()
 
     # Ends --------------------------------------------------------------------------------------
 
@@ -258,6 +270,7 @@ class QwenBridge:
         if flow.response and not flow.response.raw_content:
             flow.response.raw_content = inner.recording.body()
         flow.metadata[METADATA_KEY] = inner.summary()
+        self._attempts.ended(inner, inner.failure, inner.tokens)
         if isinstance(inner, Turn):
             flow.comment = line = inner.line(failure)
             if not self.settings.quiet_mode:
@@ -279,6 +292,10 @@ def _show(flow: http.HTTPFlow, send: Send) -> None:
     request.path = send.target
     if send.body is not request.raw_content:
         request.raw_content = send.body
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _new_id(prefix: str) -> str:

@@ -49,9 +49,16 @@ _FAULT = Failure(
 class Guarded:
     """An :class:`~qwen_mitm.exchange.Exchange` made of a turn or a relay."""
 
-    def __init__(self, inner: Turn | Relay, flow: http.HTTPFlow) -> None:
+    def __init__(
+        self,
+        inner: Turn | Relay,
+        flow: http.HTTPFlow,
+        accepted: Callable[[], None] = lambda: None,
+    ) -> None:
         self.inner = inner
         self.flow = flow
+        self._accepted = accepted
+        """Called when an answer of the upstream is good so far."""
         self.streams = inner.streams
         self.beats = inner.beats
         self.heartbeat_s = inner.heartbeat_s
@@ -92,9 +99,12 @@ class Guarded:
         return self._safely(_failed_answer, self.inner.offer_end)
 
     def open(self) -> Answer:
+        if not self.streams:
+            self._safely(_nothing, self._accepted)
         return self._safely(self._failed_head, self.inner.open)
 
     def accepted(self) -> bytes:
+        self._safely(_nothing, self._accepted)
         return self._safely(self._last_events, self.inner.accepted)
 
     def feed(self, data: bytes) -> bytes:
@@ -130,6 +140,10 @@ class Guarded:
     def _failed_head(self) -> Answer:
         self._ended = True
         return Answer(500, ((b"content-type", b"application/json"),), failure_error(_FAULT).body())
+
+
+def _nothing() -> None:
+    pass
 
 
 def _refuse() -> Literal["refuse", "offer", "accept"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.errors import UpgradeRefused
 from qwen_mitm.exchange import HeaderFields
 from qwen_mitm.providers import Profile
@@ -32,6 +33,11 @@ class Arrival:
         wanted = name.encode()
         values = (value for key, value in self.fields if key.lower() == wanted)
         return next(values, b"").decode("latin-1")
+
+    def headers(self) -> dict[str, str]:
+        """By lower-case name; of repeated ones the first."""
+        pairs = reversed(self.fields)
+        return {key.lower().decode("latin-1"): value.decode("latin-1") for key, value in pairs}
 
     @property
     def for_responses(self) -> bool:
@@ -93,6 +99,7 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
         translation=translation,
         new_assembler=lambda: Assembler(context),
         stream=bool(request.stream),
+        conversation=conversation_key(request, arrival.headers()),
         client_fields=arrival.fields,
         clock=around.clock,
         heartbeat_s=settings.heartbeat_seconds,

@@ -96,7 +96,6 @@ class Journey:
     ) -> None:
         self.decision: Decision | None = None
         self.outcome: Outcome | None = None
-        self.tried: list[str] = []
         self.attempts: list[AttemptRecord] = []
         self.heartbeat_s = heartbeat_s
         self.timeout_s = timeout_s
@@ -105,6 +104,16 @@ class Journey:
         self.began_at = clock()
         self.first_event_at: float | None = None
         self.upstream_fields: HeaderFields = ()
+
+    @property
+    def failure(self) -> Failure | None:
+        """What broke the answer off after it had begun."""
+        return None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens used, as far as they are known."""
+        return 0
 
     def sent(self, send: Send) -> None:
         """An attempt goes out."""
@@ -146,6 +155,7 @@ class Turn(Journey):
         translation: Translation,
         new_assembler: Callable[[], Assembler],
         stream: bool,
+        conversation: str | None,
         client_fields: HeaderFields,
         clock: Callable[[], float],
         heartbeat_s: int,
@@ -159,6 +169,7 @@ class Turn(Journey):
             recording_limit=recording_limit,
         )
         self.translation = translation
+        self.conversation = conversation
         self._new_assembler = new_assembler
         self.assembler = new_assembler()
         self._opened = False
@@ -170,6 +181,10 @@ class Turn(Journey):
         self._offered: list[AnswerPart] = []
 
     # As an outgoing request --------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        return self.translation.chat.model
 
     def target(self, base_path: str) -> str:
         return f"{base_path}/chat/completions"
@@ -197,6 +212,17 @@ class Turn(Journey):
         )
 
     # As an exchange ----------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> Failure | None:
+        return self.assembler.error
+
+    @property
+    def tokens(self) -> int:
+        match self.assembler.response()["usage"]:
+            case {"total_tokens": int(total)}:
+                return total
+        return 0
 
     @property
     def finished(self) -> bool:
@@ -311,14 +337,17 @@ class Turn(Journey):
     def line(self, failure: str | None) -> str:
         """One line for the log."""
         response = self.assembler.response()
-        words = [str(self.translation.chat.model), failure or str(response["status"])]
+        words = [self.model, failure or str(response["status"])]
         usage = response["usage"]
         if isinstance(usage, dict):
             guess = "~" if self.assembler.usage_is_estimated else ""
             words.append(f"{guess}{usage['input_tokens']} in, {guess}{usage['output_tokens']} out")
         if self.first_event_at is not None:
             words.append(f"first event {self.first_event_at - self.began_at:.2f} s")
-        words += [f"account {self.tried[-1]}"] if self.tried else []
+        if self.attempts:
+            words.append(f"account {self.attempts[-1].account}")
+        if len(self.attempts) > 1:
+            words.append(f"{len(self.attempts) - 1} failover")
         warnings = self.translation.report.header()
         return " · ".join([*words, warnings] if warnings else words)
 
@@ -331,6 +360,9 @@ class Turn(Journey):
 class Relay(Journey):
     """A request to another path of a claimed host: untouched, but sent with an account."""
 
+    model = "*"
+    """Its cooldowns are those of the account as a whole."""
+    conversation = None
     streams = True
     beats = False
     finished = False
