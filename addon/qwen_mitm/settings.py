@@ -6,6 +6,7 @@ folder, ``.opencode/qwen.json`` in the project, the environment, ``--set qwen_â€
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -156,7 +157,7 @@ class Settings(BaseModel):
             raise ValueError("must be an http or https URL")
         return value.rstrip("/")
 
-    @property
+    @functools.cached_property
     def origins(self) -> frozenset[Origin]:
         return frozenset(Origin.parse(host) for host in self.hosts)
 
