@@ -1,4 +1,4 @@
-"""Upstreams that cannot be reached or are stale, bugs of ours, and many streams at once."""
+"""Upstreams that cannot be reached or are stale, and bugs of ours."""
 
 from __future__ import annotations
 
@@ -90,12 +90,15 @@ def test_a_refused_connection_is_a_502_and_is_not_remembered(
             assert last(wire.finish(wire.ask())) == "response.completed"
 
 
-@both_clients
-def test_a_connect_that_hangs_is_a_504(lonely: Lonely, client: Version) -> None:
-    with FullBacklog(lonely.port), lonely.connect(client) as wire:
-        answer = wire.finish(wire.ask())
-        assert answer.status == 504
-        assert "QWEN_API_KEY" in error(answer)["message"]
+def test_a_connect_that_hangs_is_a_504(lonely: Lonely) -> None:
+    with (
+        FullBacklog(lonely.port),
+        lonely.connect("h1") as one,
+        lonely.connect("h2") as other,
+    ):
+        for wire, answer in [(one, one.ask()), (other, other.ask())]:
+            assert wire.finish(answer).status == 504
+            assert "QWEN_API_KEY" in error(answer)["message"]
 
 
 @both_clients
@@ -132,11 +135,11 @@ def test_a_request_is_repeated_only_once(lonely: Lonely) -> None:
         assert upstream.requests == 3
 
 
-@pytest.mark.parametrize("rubbish", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 abc\r\n\r\n"])
-def test_an_upstream_that_does_not_speak_http_is_a_502(lonely: Lonely, rubbish: bytes) -> None:
-    with FlakyUpstream(lonely.port, lambda *_: rubbish), lonely.connect("h1") as wire:
+@both_clients
+def test_an_upstream_that_does_not_speak_http_is_a_502(lonely: Lonely, client: Version) -> None:
+    with FlakyUpstream(lonely.port, lambda *_: b"220 mail\r\n\r\n"), lonely.connect(client) as wire:
         answer = wire.finish(wire.ask())
-        assert answer.status in (502, 504)
+        assert answer.status == 502
         assert "QWEN_API_KEY" in error(answer)["message"]
 
 
@@ -247,67 +250,7 @@ def test_a_bug_in_the_stream_ends_it_with_response_failed(
         assert last(wire.finish(wire.ask())) == "response.completed"
 
 
-# Many at once ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def multiplexing(
-    request: pytest.FixtureRequest,
-    simulator_session: SimulatorProcess,
-    simulator_http1_session: SimulatorProcess,
-    tmp_path_factory: pytest.TempPathFactory,
-    confdir: Path,
-) -> Iterator[tuple[Proxy, SimulatorProcess]]:
-    simulator = simulator_session if request.param == "h2" else simulator_http1_session
-    with Proxy(
-        tmp_path_factory.mktemp("home"),
-        confdir,
-        env=account_of(simulator),
-        options=trust(simulator),
-    ) as proxy:
-        yield proxy, simulator
-
-
-both_upstreams = pytest.mark.parametrize("multiplexing", ["h1", "h2"], indirect=True)
-
-
-def text(answer: Answer) -> str:
-    assert last(answer) == "response.completed"
-    found: str = events_of(answer.body)[-1]["response"]["output"][0]["content"][0]["text"]
-    return found
-
-
-@both_upstreams
-def test_64_streams_of_one_client_connection_progress_together(
-    multiplexing: tuple[Proxy, SimulatorProcess],
-) -> None:
-    proxy, simulator = multiplexing
-    simulator.reset()
-    with Wire(proxy, "h2") as wire:
-        answers = [wire.ask("sim-gate-64@3", input=f"number {n}") for n in range(64)]
-        wire.wait(lambda: all(b"output_text.delta" in answer.body for answer in answers))
-        assert not any(answer.ended for answer in answers)
-        simulator.release("64")
-        wire.wait(lambda: all(answer.ended for answer in answers))
-    for number, answer in enumerate(answers):
-        assert f"“number {number}”" in text(answer)
-
-
-@both_upstreams
-def test_200_streams_over_50_connections_finish_right(
-    multiplexing: tuple[Proxy, SimulatorProcess],
-) -> None:
-    proxy, simulator = multiplexing
-    simulator.reset()
-    with ExitStack() as stack:
-        wires = [stack.enter_context(Wire(proxy, "h2")) for _ in range(50)]
-        asked = [
-            (wire, wire.ask("sim-gate-200@3", input=f"number {number}"))
-            for number, wire in enumerate(wires * 4)
-        ]
-        for wire, answer in asked:
-            wire.see(answer, "output_text.delta", 30)
-        assert not any(answer.ended for _, answer in asked)
-        simulator.release("200")
-        for number, (wire, answer) in enumerate(asked):
-            assert f"“number {number}”" in text(wire.finish(answer, 30))
+def test_only_the_saboteur_crashed(sabotaged: Proxy, lonely: Lonely) -> None:
+    assert "mitmproxy has crashed" not in sabotaged.log
+    assert "mitmproxy has crashed" not in lonely.proxy.log
+    assert "Traceback" not in lonely.proxy.log

@@ -73,6 +73,9 @@ class Stage:
             self._proxies[upstream, hasty] = self.stack.enter_context(proxy)
         return Scene(client, upstream, self._proxies[upstream, hasty], simulator)
 
+    def logs(self) -> list[str]:
+        return [proxy.log for proxy in self._proxies.values()]
+
 
 @pytest.fixture(scope="module")
 def stage(
@@ -102,8 +105,13 @@ def hasty(request: pytest.FixtureRequest, stage: Stage) -> Scene:
 
 
 @pytest.fixture
-def hasty_scenes(stage: Stage) -> list[Scene]:
+def scenes(stage: Stage) -> list[Scene]:
     """All of them at once, because these tests take seconds."""
+    return [stage.scene(*versions) for versions in VERSIONS]
+
+
+@pytest.fixture
+def hasty_scenes(stage: Stage) -> list[Scene]:
     return [stage.scene(*versions, hasty=True) for versions in VERSIONS]
 
 
@@ -132,6 +140,16 @@ def error(answer: Answer) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(answer.body)["error"]
     assert found.keys() == {"message", "type", "param", "code"}
     return found
+
+
+def outcomes(scenes: list[Scene], count: int) -> list[str]:
+    """The outcomes at each of the two simulators, which are the same."""
+    first, second = (
+        sorted(request["outcome"] for request in scene.simulator.requests(closed=count))
+        for scene in scenes[:2]
+    )
+    assert first == second
+    return first
 
 
 def still_serves(scene: Scene) -> None:
@@ -209,14 +227,18 @@ def test_a_client_that_does_not_stream_gets_one_object(scene: Scene, behaviours:
     assert "hello" in response["output"][-1]["content"][0]["text"]
 
 
-def test_an_upstream_that_never_ends_does_not_hold_the_client(scene: Scene) -> None:
-    with scene.connect() as wire:
-        answer = wire.ask("sim-never-ends")
-        wire.see(answer, "response.completed")
-        assert last(wire.finish(answer, 2.5)) == "response.completed"
-        (request,) = scene.simulator.requests(closed=1)
-        assert request["outcome"] == "cancelled"
-        assert last(wire.finish(wire.ask())) == "response.completed"
+def test_an_upstream_that_never_ends_does_not_hold_the_client(scenes: list[Scene]) -> None:
+    with ExitStack() as stack:
+        asked = []
+        for scene in scenes:
+            wire = stack.enter_context(scene.connect())
+            asked.append((wire, wire.ask("sim-never-ends")))
+        for wire, answer in asked:
+            wire.see(answer, "response.completed")
+        for wire, answer in asked:
+            assert last(wire.finish(answer, 2.5)) == "response.completed"
+            assert last(wire.finish(wire.ask())) == "response.completed"
+    assert outcomes(scenes, 4) == ["answered"] * 2 + ["cancelled"] * 2
 
 
 # Failures before an answer -----------------------------------------------------------------------
@@ -371,9 +393,7 @@ def test_an_upstream_that_hangs_is_given_up(hasty_scenes: list[Scene]) -> None:
             assert wire.finish(answer).status == 504
             assert "account" in error(answer)["message"]
             assert last(wire.finish(wire.ask())) == "response.completed"
-    for simulator in {scene.simulator.port: scene.simulator for scene in hasty_scenes}.values():
-        outcomes = [request["outcome"] for request in simulator.requests(closed=12)]
-        assert sorted(outcomes) == ["answered"] * 6 + ["cancelled"] * 6
+    assert outcomes(hasty_scenes, 12) == ["answered"] * 6 + ["cancelled"] * 6
 
 
 def test_a_refusal_that_never_ends_is_passed_on_within_seconds(hasty_scenes: list[Scene]) -> None:
@@ -389,9 +409,7 @@ def test_a_refusal_that_never_ends_is_passed_on_within_seconds(hasty_scenes: lis
         assert time.monotonic() - began < 8
         for wire, _ in refused:
             assert last(wire.finish(wire.ask())) == "response.completed"
-    for simulator in {scene.simulator.port: scene.simulator for scene in hasty_scenes}.values():
-        outcomes = [request["outcome"] for request in simulator.requests(closed=4)]
-        assert sorted(outcomes) == ["answered"] * 2 + ["cancelled"] * 2
+    assert outcomes(hasty_scenes, 4) == ["answered"] * 2 + ["cancelled"] * 2
 
 
 # Bodies ------------------------------------------------------------------------------------------
@@ -425,3 +443,48 @@ def test_a_body_over_the_limit_is_a_413(
         assert (answer.status, error(answer)["code"]) == (413, "request_too_large")
         assert last(wire.finish(wire.ask())) == "response.completed"
     assert len(hasty.received(1)) == 1
+
+
+# Many at once ------------------------------------------------------------------------------------
+
+
+def text(answer: Answer) -> str:
+    assert last(answer) == "response.completed"
+    found: str = events_of(answer.body)[-1]["response"]["output"][0]["content"][0]["text"]
+    return found
+
+
+def test_64_streams_of_one_client_connection_progress_together(
+    multiplexed: Scene,
+) -> None:
+    with multiplexed.connect() as wire:
+        answers = [wire.ask("sim-gate-64@3", input=f"number {n}") for n in range(64)]
+        wire.wait(lambda: all(b"output_text.delta" in answer.body for answer in answers))
+        assert not any(answer.ended for answer in answers)
+        multiplexed.simulator.release("64")
+        wire.wait(lambda: all(answer.ended for answer in answers))
+    for number, answer in enumerate(answers):
+        assert f"“number {number}”" in text(answer)
+
+
+def test_200_streams_over_50_connections_finish_right(
+    multiplexed: Scene,
+) -> None:
+    with ExitStack() as stack:
+        wires = [stack.enter_context(multiplexed.connect()) for _ in range(50)]
+        asked = [
+            (wire, wire.ask("sim-gate-200@3", input=f"number {number}"))
+            for number, wire in enumerate(wires * 4)
+        ]
+        for wire, answer in asked:
+            wire.see(answer, "output_text.delta", 30)
+        assert not any(answer.ended for _, answer in asked)
+        multiplexed.simulator.release("200")
+        for number, (wire, answer) in enumerate(asked):
+            assert f"“number {number}”" in text(wire.finish(answer, 30))
+
+
+def test_nothing_of_all_this_crashed_a_proxy(stage: Stage) -> None:
+    for log in stage.logs():
+        assert "crashed" not in log
+        assert "Traceback" not in log
