@@ -29,6 +29,8 @@ from tests.e2e.conftest import FAKE_KEY, StartProxy, account_of, trust
 from tests.e2e.proxy import MAIN, Proxy, ProxyDidNotStart
 
 REVERSE = "reverse:https://portal.qwen.ai"
+#: Fits into the buffers of any socket.
+PIECE = 30_000
 BODY = {"model": "qwen3-coder-plus", "input": "hello there"}
 TEXT = "You said “hello there”. 你好 — this is the Qwen simulator, and it heard you. 👋"
 
@@ -241,13 +243,14 @@ def tunnel(proxy: Proxy, port: int) -> socket.socket:
 
 
 def exchanged(connection: socket.socket, data: bytes) -> bytes:
-    """What comes back while all of that is sent."""
-    sender = threading.Thread(target=connection.sendall, args=(data,))
-    sender.start()
+    """What comes back, piece for piece: a TLS socket cannot send and receive at once."""
     back = b""
-    while len(back) < len(data) and (piece := connection.recv(65536)):
-        back += piece
-    sender.join()
+    for start in range(0, len(data), PIECE):
+        connection.sendall(data[start : start + PIECE])
+        while len(back) < min(start + PIECE, len(data)):
+            piece = connection.recv(65536)
+            assert piece, "the connection ended"
+            back += piece
     return back
 
 
@@ -600,11 +603,9 @@ class FaultyStart:
 
 FAULTY_STARTS = {
     "unknown option": FaultyStart("qwen_typo", {"qwen_typo": "1"}),
-    "bad host": FaultyStart("qwen_hosts", {"qwen_hosts": "https://a/b"}),
     "bad number": FaultyStart("QWEN_HEARTBEAT_SECONDS", env={"QWEN_HEARTBEAT_SECONDS": "soon"}),
     "insecure": FaultyStart("qwen_allow_insecure", {"ssl_insecure": "true"}),
-    "bad qwen.json": FaultyStart("qwen.json", qwen_json="{"),
-    "bad value in qwen.json": FaultyStart("qwen.json", qwen_json='{"quiet_mode": "often"}'),
+    "bad qwen.json": FaultyStart("qwen.json", qwen_json='{"quiet_mode": "often"}'),
     "all interfaces": FaultyStart("qwen_local_key", {"listen_host": "0.0.0.0"}),
     "remote without key": FaultyStart("qwen_local_key", {"qwen_allow_remote": "true"}),
 }

@@ -121,7 +121,7 @@ def test_a_whole_answer_loses_no_text_and_no_thought(whole: Asker, behaviour: st
     check_text(behaviour, final(whole(behaviour)))
 
 
-@pytest.mark.parametrize("behaviour", sorted(set(WHOLE) - {"broken-arguments"}))
+@pytest.mark.parametrize("behaviour", sorted(set(WHOLE) - NEVER_WHOLE - {"broken-arguments"}))
 def test_a_stream_loses_no_call(streamed: Asker, behaviour: str) -> None:
     expected = (CALLED | CALLED_IN_STREAM).get(behaviour, CALLS)
     check_calls(expected, final(streamed(behaviour, calls=True)))
