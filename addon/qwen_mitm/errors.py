@@ -5,11 +5,16 @@
     ├── RequestTooLarge         413  invalid_request_error
     ├── Unauthorized            401  authentication_error    the local key is missing or wrong
     ├── NoUsableAccount         400  invalid_request_error   nothing to send the request with
+    ├── AccountFileError        500  server_error            it cannot be locked or written
+    ├── UsageLimitReached       429  usage_limit_reached     every account is limited for a while
+    ├── QuotaSpent              400  usage_limit_reached     every account is limited for long
     ├── UpgradeRefused          426  invalid_request_error   WebSocket is off
     ├── UpstreamRefused         any  as the upstream said    its own answer, in OpenAI's shape
     ├── UpstreamUnreachable     502  server_error
     ├── UpstreamTimeout         504  server_error
     └── TranslationFault        500  server_error            our own bug; nothing was sent
+
+AccountFileError is in accounts/files.py, the two of limits are in accounts/exhausted.py.
 
 Every body is ``{"error": {"message", "type", "param", "code"}}`` with all four keys
 (responses-to-chat §11). Messages name the field or the account and say what to do; a fatal one has

@@ -239,3 +239,8 @@ def test_other_codes_become_what_clients_act_on(
     code: str | None, message: str, expected: str
 ) -> None:
     assert client_code(code, message) == expected
+
+
+@pytest.mark.parametrize("code", ["quota_exceeded", "no_usable_account", "translation_fault"])
+def test_our_own_final_errors_stop_codex_in_mid_stream(code: str) -> None:
+    assert client_code(code, "No account can be used.") == "invalid_prompt"

@@ -36,6 +36,8 @@ _KEPT_CODES: Final = frozenset(
         "cyber_policy",
     }
 )
+#: Of our own errors (errors.py), those that a repetition does not heal.
+_FATAL_OF_OURS: Final = frozenset({"quota_exceeded", "no_usable_account", "translation_fault"})
 # The words of qwen.md §2.7 and of the error types, with the HTTP status that belongs to each.
 _STATUS_OF: Final[tuple[tuple[re.Pattern[str], int], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), status)
@@ -96,6 +98,8 @@ def client_code(code: str | None, message: str) -> str:
         return code
     if code == _SPENT:
         return "insufficient_quota"
+    if code in _FATAL_OF_OURS:
+        return "invalid_prompt"
     match _status_for(Failure(message, code=code)):
         case 429:
             return "rate_limit_exceeded"
