@@ -125,3 +125,16 @@ def test_every_setting_becomes_a_mitmproxy_option_and_no_secret_its_default() ->
     assert set(declared) == {f"qwen_{field}" for field in Settings.model_fields}
     assert declared["qwen_hosts"] == ["portal.qwen.ai"]
     assert declared["qwen_local_key"] == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://h", "http://", "http://h:99999", "http://h:0", "http://u:p@h", "http://h?a=b", "h/v1"],
+)
+def test_a_base_url_that_cannot_be_used_is_refused_by_name(url: str) -> None:
+    with pytest.raises(SettingsError, match="QWEN_API_BASE_URL"):
+        merge([Source("environment", {"base_url": url})])
+
+
+def test_what_surrounds_a_base_url_does_not_matter() -> None:
+    assert merge([Source("x", {"base_url": " http://h:8/v1/\r\n"})]).base_url == "http://h:8/v1"

@@ -152,10 +152,13 @@ class Settings(BaseModel):
     @field_validator("base_url", "oauth_base_url")
     @classmethod
     def _is_http_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = urlsplit(value.strip())
+        # Asking for the port raises ValueError when it is out of range.
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError("must be an http or https URL")
-        return value.rstrip("/")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must be a URL without user, query and fragment")
+        return value.strip().rstrip("/")
 
     @functools.cached_property
     def origins(self) -> frozenset[Origin]:

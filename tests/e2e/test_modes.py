@@ -489,7 +489,9 @@ def test_the_environments_account_takes_precedence_over_the_file(
     start_proxy: StartProxy, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     write_accounts(tmp_path, {"version": 1, "accounts": [oauth(simulator)]})
-    proxy = start_proxy(env=account_of(simulator), options=trust(simulator))
+    # Read from a file with line ends of Windows.
+    account = {name: f"{value}\r" for name, value in account_of(simulator).items()}
+    proxy = start_proxy(env=account, options=trust(simulator))
     with Way(proxy).http() as http:
         ask(http)
 

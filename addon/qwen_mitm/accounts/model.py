@@ -82,7 +82,8 @@ class Account(Stored):
         if value is None:
             return None
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        # Asking for the port raises ValueError when it is out of range.
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError("must be an http or https URL")
         return value.rstrip("/")
 

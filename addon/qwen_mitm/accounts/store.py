@@ -191,7 +191,8 @@ def embedded_accounts(env: Mapping[str, str], settings: Settings) -> tuple[Accou
 
     The key alone is not enough: programs behind the proxy use the same variable for their own.
     """
-    key = env.get("QWEN_API_KEY")
+    # A line end that came along would end the header.
+    key = env.get("QWEN_API_KEY", "").strip()
     if not key or not env.get("QWEN_API_BASE_URL"):
         return ()
     account = Account(
