@@ -298,3 +298,16 @@ async def test_cleared_cooldowns_count_no_more(office: Office) -> None:
     office.ledger.clear(None).result()
 
     assert {await office.asked(Letter()) for _ in range(2)} == {"a", "b"}
+
+
+async def test_the_accounts_are_listed_with_their_states(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    limited = await office.asked(letter)
+    await office.next(letter, WEEK)
+
+    lines = {line.split(" · ")[0]: line for line in office.ledger.describe()}
+
+    assert "window until" in lines.pop(limited)
+    (other,) = lines.values()
+    assert other.endswith("· API key · ok")

@@ -173,3 +173,11 @@ def test_credentials_are_not_sent_to_whoever_answers(
         context.options.update(ssl_insecure=True)
     context.options.update(qwen_allow_insecure=True)
     context.options.update(ssl_insecure=True)
+
+
+def test_the_accounts_can_be_listed_from_mitmproxys_prompt(
+    context: taddons.context, bridge: QwenBridge
+) -> None:
+    assert context.master.commands.execute("qwen.accounts") == ["QWEN_API_KEY · API key · ok"]
+    context.master.commands.execute("qwen.clear_cooldown QWEN_API_KEY")
+    context.master.commands.execute("qwen.clear_cooldown")

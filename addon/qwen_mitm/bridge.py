@@ -11,10 +11,11 @@ import logging
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from mitmproxy import connection, ctx, exceptions, http
+from mitmproxy import command, connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer
 
@@ -252,6 +253,24 @@ class QwenBridge:
         if isinstance(decision, Send):
             inner.sent(decision)
             _show(exchange.flow, decision)
+
+    # Commands ----------------------------------------------------------------------------------
+
+    @command.command("qwen.accounts")
+    def list_accounts(self) -> Sequence[str]:
+        """List the accounts and their states."""
+        try:
+            return self._ledger.describe()
+        except BridgeError as error:
+            raise exceptions.CommandError(error.message) from None
+
+    @command.command("qwen.clear_cooldown")
+    def clear_cooldown(self, name: str = "") -> None:
+        """Let an account be asked again although it is limited; without a name, all of them."""
+        try:
+            self._ledger.clear(name or None)
+        except BridgeError as error:
+            raise exceptions.CommandError(error.message) from None
 
     # Ends --------------------------------------------------------------------------------------
 

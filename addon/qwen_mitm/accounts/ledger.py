@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.settings import Settings
 
-from .cooldown import DayUsage
+from .cooldown import ALL_MODELS, Cooldown, DayUsage
 from .model import Account, AccountFile
 from .pool import Pool
 from .store import AccountStore, embedded_accounts
@@ -102,6 +102,27 @@ class Ledger:
         if now - self._usage_written_at >= WRITE_USAGE_EVERY_MS:
             self._write_usage(now)
 
+    def describe(self) -> list[str]:
+        """A line for each account: name, kind, state and until when.
+
+        Raises:
+            NoUsableAccount: as AccountStore.accounts().
+        """
+        return [self._line(self.pool.view(account)) for account in self.accounts()]
+
+    def _line(self, account: Account) -> str:
+        kind = "API key" if account.is_api_key else "OAuth"
+        if account.disabled:
+            state = "disabled"
+        elif account.needs_login:
+            state = "needs login"
+        else:
+            now = self._clock_ms()
+            found = account.cooldowns.items()
+            limits = [_words(model, limit) for model, limit in found if not limit.is_over(now)]
+            state = "; ".join(limits) or "ok"
+        return f"{account.name} · {kind} · {state}"
+
     def clear(self, name: str | None) -> Future[None]:
         """Forget the cooldowns of one account, or of all."""
         now = self._clock_ms()
@@ -139,6 +160,13 @@ class Ledger:
         except BridgeError as error:
             # What was learned still counts in this process.
             logger.warning("qwen-mitm: %s", error.message)
+
+
+def _words(model: str, limit: Cooldown) -> str:
+    what = limit.reason if model == ALL_MODELS else f"{limit.reason} ({model})"
+    if limit.until is None:
+        return what
+    return f"{what} until {datetime.fromtimestamp(limit.until / 1000, UTC):%d %b %H:%M} UTC"
 
 
 def _without_cooldowns(account: Account) -> Account:
