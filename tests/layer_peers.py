@@ -104,6 +104,8 @@ class Upstream:
 
     def lose(self) -> None:
         """The peer closes, or the network does."""
+        if self.closed:
+            return
         self.connection.state &= ~ConnectionState.CAN_READ
         self.driver.feed(events.ConnectionClosed(self.connection))
 

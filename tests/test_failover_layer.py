@@ -1172,6 +1172,19 @@ def test_an_http1_client_reuses_one_upstream_connection(upstream: Version) -> No
     assert len(driver.upstreams) == 1
 
 
+@both_sides
+def test_closed_connections_are_forgotten(client: Version, upstream: Version) -> None:
+    driver = drive(*[FakeExchange() for _ in range(20)], client=client, upstream=upstream)
+    for number in range(20):
+        driver.request()
+        driver.attempts[number].answer(200, b"one")
+        if number % 2:
+            driver.attempts[number].upstream.lose()
+    assert len(driver.upstreams) >= 10
+    # The client's, and those that the next close will sweep away.
+    assert len(driver.layer.connections) <= 3
+
+
 @upstreams
 def test_many_streams_of_one_client_connection_progress_together(upstream: Version) -> None:
     count = 64

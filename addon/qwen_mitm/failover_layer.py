@@ -31,7 +31,7 @@ from h11 import Data, EndOfMessage, ProtocolError
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import ctx, http
 from mitmproxy import flow as mitmproxy_flow
-from mitmproxy.connection import Connection, Server
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.net.http import status_codes
 from mitmproxy.net.http.url import hostport
 from mitmproxy.proxy import commands, events, layer
@@ -607,6 +607,7 @@ class FailoverLayer(HttpLayer):
     active: set[FailoverStream]
     ticker: commands.RequestWakeup | None
     used: weakref.WeakSet[Connection]
+    closed: list[Connection]
 
     def adopt(self, gateway: Gateway) -> None:
         """Stand in for ``__init__``, which ran as that of the stock class."""
@@ -616,13 +617,31 @@ class FailoverLayer(HttpLayer):
         self.active = set()
         self.ticker = None
         self.used = weakref.WeakSet()
+        self.closed = []
 
     def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server):
+            return self._server_closed(event)
         if isinstance(event, events.Wakeup) and event.command is self.ticker:
             self.command_sources.pop(event.command, None)
             return self._tick()
         stock: Commands = super()._handle_event(event)
         return stock
+
+    def _server_closed(self, event: events.ConnectionClosed) -> Commands:
+        """Forget connections that nobody uses any more.
+
+        mitmproxy keeps them, TLS and all, as long as the client's connection lasts; that is 80 kB
+        for each request when HTTP/2 becomes HTTP/1.1.
+        """
+        stock: Commands = super()._handle_event(event)
+        yield from stock
+        self.closed.append(event.connection)
+        wanted = {self.context.server, *(each.context.server for each in self.streams.values())}
+        for connection in [each for each in self.closed if each not in wanted]:
+            if connection.state is ConnectionState.CLOSED:
+                self.closed.remove(connection)
+                self.connections.pop(connection, None)
 
     def make_stream(self, stream_id: int) -> Commands:
         stream = FailoverStream(self.context.fork(), stream_id)
