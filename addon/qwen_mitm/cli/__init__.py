@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import options_table
+from . import accounts, login, options_table
 
 app = typer.Typer(
     help="Lets programs that speak the OpenAI Responses API use Qwen, through mitmproxy.",
@@ -33,3 +33,7 @@ def list_options(
 ) -> None:
     """List every option, its environment variable and its default."""
     typer.echo(options_table.markdown() if markdown else options_table.plain())
+
+
+app.command("login")(login.login)
+app.add_typer(accounts.app, name="accounts")

@@ -1,0 +1,87 @@
+"""`qwen-mitm login`: a new account, or new credentials for one that there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qwen_mitm.provider_hosts import provider_named
+
+from .imports import import_logins
+from .key_login import KeyLogin, log_in_with_key
+from .oauth_login import log_in_with_browser
+from .outside import Outside
+from .speech import AsJson, Complaint, Speech
+from .stored import checked_name
+
+
+def login(
+    context: typer.Context,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            help="oauth, coding-plan, token-plan, dashscope, openrouter, modelscope, vllm, sglang, "
+            "ollama, llama.cpp or generic. None: the key tells, or you are asked.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The account's name; of one that there is, to log in again.", show_default=False
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", help="The only address to try.", show_default=False),
+    ] = None,
+    key_file: Annotated[
+        str | None,
+        typer.Option(
+            "--key-file",
+            help="Read the key from this file, or from standard input with -.",
+            show_default=False,
+        ),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address and open nothing.")
+    ] = False,
+    import_them: Annotated[
+        bool, typer.Option("--import", help="Copy the logins of qwen-code and CLIProxyAPI.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Store a key that nobody accepted.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Add an account: an API key, or a Qwen login in the browser.
+
+    The key is asked for without showing it, and tried at the hosts of its own vendor alone.
+    """
+    outside, speech = Outside.of(context), Speech(as_json)
+    with speech.reporting():
+        if import_them:
+            import_logins(outside, speech, ())
+            return
+        name = None if name is None else checked_name(name)
+        known = None if provider is None else provider_named(provider)
+        if provider is not None and known is None:
+            known_ones = ", ".join(("oauth", *outside.vendors))
+            raise Complaint(f"There is no provider {provider!r}; there are: {known_ones}.")
+        if known == "oauth":
+            if base_url or key_file or force:
+                raise Complaint("--base-url, --key-file and --force are for keys.")
+            log_in_with_browser(outside, speech, name, open_browser=not no_browser)
+            return
+        log_in_with_key(
+            outside,
+            speech,
+            KeyLogin(
+                vendor=outside.vendors[known] if known else None,
+                name=name,
+                base_url=base_url,
+                key_file=key_file,
+                force=force,
+            ),
+        )

@@ -1,0 +1,208 @@
+"""What `qwen-mitm accounts` shows of an account, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from rich.table import Table
+from rich.text import Text
+
+from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown
+from qwen_mitm.accounts.model import Account
+from qwen_mitm.providers import profile_for
+
+from .speech import clean
+
+_MINUTE: Final = 60_000
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+_REASONS: Final[dict[str, str]] = {
+    "burst": "cooling",
+    "window": "quota of the period used up",
+    "concurrency": "busy",
+    "spent": "quota used up or bill unpaid",
+    "not_entitled": "not entitled, or key refused",
+    "wrong_host": "key and host do not match",
+    "model": "does not offer the model",
+    "transient": "failing",
+}
+_COLUMNS: Final = ("name", "kind", "provider", "state", "until", "last used", "requests", "tokens")
+_NUMBERS: Final = frozenset({"requests", "tokens"})
+
+
+def state(account: Account, now: int) -> str:
+    """``ok``, ``disabled``, ``needs_login``, or the reason of the cooldown for all models."""
+    if account.disabled:
+        return "disabled"
+    if account.needs_login or _is_over(account, now):
+        return "needs_login"
+    cooldown = account.cooldown(ALL_MODELS, now)
+    return "ok" if cooldown is None else cooldown.reason
+
+
+def _is_over(account: Account, now: int) -> bool:
+    """A token that has ended and that nothing can renew."""
+    return account.refresh_token is None and account.expires_within(0, now)
+
+
+def in_words(state: str) -> str:
+    return {"needs_login": "needs login"}.get(state) or _REASONS.get(state, state)
+
+
+def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
+    """An account for programs; times are ms since 1970."""
+    base_url = account.endpoint(default_url)
+    whole = account.cooldown(ALL_MODELS, now)
+    used = _today(account, now)
+    return {
+        "name": account.name,
+        "kind": _kind(account),
+        "provider": profile_for(base_url, account.provider).name,
+        "base_url": _without_user(base_url),
+        "state": state(account, now),
+        "until": whole.until if whole else None,
+        "message": whole.message if whole else "",
+        "disabled": account.disabled,
+        "needs_login": account.needs_login,
+        "cooldowns": [
+            {
+                "model": model,
+                "reason": cooldown.reason,
+                "until": cooldown.until,
+                "message": cooldown.message,
+            }
+            for model, cooldown in _models(account, now)
+        ],
+        "expires": None if account.is_api_key else account.expires,
+        "last_used": account.last_used or None,
+        "requests_today": used[0],
+        "tokens_today": used[1],
+    }
+
+
+def accounts_table(
+    accounts: Iterable[Account], now: int, default_url: str, zone: tzinfo | None = None
+) -> Table:
+    """For people. ``zone``: None for the one of this machine."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
+    for account in accounts:
+        for row in _rows(account, now, default_url, zone):
+            table.add_row(*row)
+    return table
+
+
+def _rows(
+    account: Account, now: int, default_url: str, zone: tzinfo | None
+) -> Iterator[tuple[Text, ...]]:
+    what = state(account, now)
+    whole = account.cooldown(ALL_MODELS, now) if what in _REASONS else None
+    requests, tokens = _today(account, now)
+    cells = (
+        account.name,
+        _kind(account).replace("_", " "),
+        profile_for(account.endpoint(default_url), account.provider).name,
+        in_words(what),
+        until(whole, now, zone),
+        since(account.last_used, now),
+        f"{requests:,}",
+        f"{tokens:,}",
+    )
+    style = {"ok": "green", "disabled": "dim"}.get(what, "yellow")
+    yield tuple(
+        Text(_one_line(cell), style if column == "state" else "")
+        for column, cell in zip(_COLUMNS, cells, strict=True)
+    )
+    for model, cooldown in _models(account, now):
+        words = f"{model}: {in_words(cooldown.reason)}"
+        detail = ("", "", "", words, until(cooldown, now, zone), "", "", "")
+        yield tuple(Text(_one_line(cell), "dim") for cell in detail)
+
+
+def remarks(accounts: Iterable[Account], now: int) -> list[str]:
+    """What the upstreams said, account by account."""
+    found = []
+    for account in accounts:
+        whole = account.cooldown(ALL_MODELS, now)
+        if whole is not None and whole.message and state(account, now) in _REASONS:
+            found.append(f"{account.name}: {_one_line(whole.message)}")
+        if state(account, now) == "needs_login":
+            found.append(
+                f"{account.name}: log in again with `qwen-mitm login --provider oauth --name "
+                f"{account.name}`"
+            )
+    return [_one_line(remark) for remark in found]
+
+
+def until(cooldown: Cooldown | None, now: int, zone: tzinfo | None = None) -> str:
+    if cooldown is None:
+        return ""
+    if cooldown.until is None:
+        return "cleared by hand"
+    return f"{moment(cooldown.until, now, zone)} (in {span(cooldown.until - now)})"
+
+
+def since(at: int | None, now: int) -> str:
+    if not at:
+        return "never"
+    return "just now" if now - at < _MINUTE else f"{span(now - at)} ago"
+
+
+def moment(at: int, now: int, zone: tzinfo | None = None) -> str:
+    """A time in local time, as short as it is clear."""
+    try:
+        when = datetime.fromtimestamp(at / 1000, UTC).astimezone(zone)
+    except (OverflowError, ValueError, OSError):
+        # The largest date of JavaScript is beyond those of Python.
+        return "the end of time"
+    today = datetime.fromtimestamp(now / 1000, UTC).astimezone(zone)
+    if when.date() == today.date():
+        return f"{when:%H:%M}"
+    return f"{when:%a %H:%M}" if 0 < at - now < 6 * _DAY else f"{when:%Y-%m-%d %H:%M}"
+
+
+def span(ms: int) -> str:
+    """A length of time in words, rounded up."""
+    minutes = -(-max(ms, 0) // _MINUTE)
+    if ms < _MINUTE:
+        return f"{-(-max(ms, 0) // 1000)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        hours, rest = divmod(minutes, 60)
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    days = -(-minutes // (24 * 60))
+    return f"{days} days" if days > 1 else "1 day"
+
+
+def _models(account: Account, now: int) -> list[tuple[str, Cooldown]]:
+    return [
+        (model, cooldown)
+        for model, cooldown in account.cooldowns.items()
+        if model != ALL_MODELS and not cooldown.is_over(now)
+    ]
+
+
+def _today(account: Account, now: int) -> tuple[int, int]:
+    today = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
+    if account.usage is None or account.usage.date != today:
+        return 0, 0
+    return account.usage.requests, account.usage.tokens
+
+
+def _kind(account: Account) -> str:
+    return "api_key" if account.is_api_key else "oauth"
+
+
+def _without_user(url: str) -> str:
+    """A password in an address is a secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(clean(text).split())
