@@ -8,9 +8,10 @@ import pytest
 
 from qwen_mitm.exchange import Decision, Wait
 from tests.layer_driver import LayerDriver, Version
+from tests.layer_exchanges import FakeExchange, FakeRelay, drive, send
 from tests.layer_peers import Answer, Attempt, Http2Upstream
-from tests.test_failover_layer import FakeExchange, FakeRelay, both_sides, drive, send
 
+VERSIONS: list[tuple[Version, Version]] = [("h1", "h1"), ("h1", "h2"), ("h2", "h1"), ("h2", "h2")]
 HOOKS = ["requestheaders", "request", "qwen_attempt", "responseheaders", "response", "error"]
 
 
@@ -129,7 +130,7 @@ class Schedule:
             driver.release_hooks()
 
 
-@both_sides
+@pytest.mark.parametrize(("client", "upstream"), VERSIONS)
 @pytest.mark.parametrize("block", range(4))
 def test_every_schedule_comes_to_its_end(client: Version, upstream: Version, block: int) -> None:
     for seed in range(block * 30, block * 30 + 30):
