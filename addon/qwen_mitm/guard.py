@@ -37,6 +37,7 @@ LAST_RESORT = (
     b'"output_tokens_details":{"reasoning_tokens":0},"total_tokens":0}}}\n\ndata: [DONE]\n\n'
 )
 
+_BUG = "qwen-mitm: a bug in the answer of flow %s"
 _FAULT = Failure(
     "qwen-mitm could not translate the upstream's answer because of a bug of its own. The log of "
     "mitmproxy has the details; please report it.",
@@ -108,7 +109,14 @@ class Guarded:
         return self._safely(self._last_events, self.inner.accepted)
 
     def feed(self, data: bytes) -> bytes:
-        return b"" if self._ended else self._safely(self._last_events, self.inner.feed, data)
+        # Once per chunk, so without a call more than it needs.
+        if self._ended:
+            return b""
+        try:
+            return self.inner.feed(data)
+        except Exception:
+            logger.exception(_BUG, self.flow.id)
+            return self._last_events()
 
     def end(self) -> bytes:
         return b"" if self._ended else self._safely(self._last_events, self.inner.end)
@@ -128,7 +136,7 @@ class Guarded:
         try:
             return act(*arguments)
         except Exception:
-            logger.exception("qwen-mitm: a bug in the answer of flow %s", self.flow.id)
+            logger.exception(_BUG, self.flow.id)
             return otherwise()
 
     def _last_events(self) -> bytes:

@@ -299,7 +299,11 @@ class Turn(Journey):
         return self._recorded(self.assembler.feed(parts))
 
     def feed(self, data: bytes) -> bytes:
-        return self._recorded(self.assembler.feed(self._read(data)))
+        parts = self._reader.feed(data) if self._coding == "identity" else self._read(data)
+        events = self.assembler.feed(parts)
+        if events:
+            self.recording.add(events)
+        return events
 
     def end(self) -> bytes:
         return self._recorded(self.assembler.feed(self._reader.end()) + self.assembler.end())
