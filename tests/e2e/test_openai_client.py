@@ -358,6 +358,18 @@ def test_the_first_words_arrive_while_the_upstream_still_waits(
     assert text == TEXT
 
 
+def test_closing_the_stream_cancels_the_answer_upstream(
+    client: OpenAI, simulator: SimulatorProcess
+) -> None:
+    with client.responses.create(model="sim-hang-after-3", input="hi", stream=True) as stream:
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+
+    (received,) = simulator.requests(closed=1)
+    assert received["outcome"] == "cancelled"
+
+
 async def test_the_async_client_streams_and_parses(way: Way) -> None:
     async with way.async_openai() as client:
         plain = await client.responses.create(model=MODEL, input="hello there")

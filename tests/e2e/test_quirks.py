@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -188,3 +189,18 @@ def test_an_answer_that_is_over_holds_no_connection_to_the_upstream(
 
     (received,) = simulator.requests(closed=1)
     assert received["outcome"] == "cancelled"
+
+
+def test_pairs_of_quirks_keep_every_rule(streamed: Asker, whole: Asker) -> None:
+    # These reshape what other shapes then do not find.
+    apart = NEVER_WHOLE | {"argument-objects", "whole-message", "bytewise", "long", "wide"}
+    names = sorted((set(WHOLE) | CUT | NO_ANSWER) - apart)
+    chance = random.Random(20261120)
+    for _ in range(80):
+        pair = "+".join(name + BRIEFLY.get(name, "") for name in chance.sample(names, 2))
+        for ask in (streamed, whole):
+            answer = ask(pair, calls=chance.random() < 0.5)
+            if answer.status_code != 200:
+                error_of(answer)
+            else:
+                assert final(answer)["usage"]["total_tokens"] > 0, pair

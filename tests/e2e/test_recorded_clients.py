@@ -104,6 +104,10 @@ def test_a_recorded_request_is_answered(
     assert len(names) == len(set(names))
     assert header(received, "user-agent") == HEADERS[request.client]["headers"]["user-agent"]
     assert received["json"].keys() <= CHAT_KEYS
+    # What the model cannot be offered is named.
+    kinds = {tool["type"] for tool in request.body.get("tools", ())}
+    warnings = answer.headers.get("x-bridge-warnings", "")
+    assert ("web_search" in warnings) is ("web_search" in kinds)
     functions = [t["name"] for t in request.body.get("tools", ()) if t["type"] == "function"]
     offered = [t["function"]["name"] for t in received["json"].get("tools", ())]
     assert set(functions) <= set(offered)
