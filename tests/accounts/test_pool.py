@@ -92,6 +92,24 @@ def test_the_rotation_may_begin_anywhere() -> None:
     assert choose(Pool(start=5), accounts(3)) == "a2"
 
 
+def test_a_failure_counts_for_models_that_nobody_asked_for_since_the_file_changed() -> None:
+    pool = Pool()
+    before, after = accounts(3), accounts(2)
+    choose(pool, before, model="other")
+    choose(pool, before)
+    choose(pool, after)
+
+    fail(pool, "a1", Verdict("window", NOW + HOUR))
+
+    assert choose(pool, after) == choose(pool, after, model="other") == "a0"
+
+
+def test_nobody_is_chosen_when_the_last_account_was_removed() -> None:
+    pool = Pool()
+    assert choose(pool, accounts(2)) is not None
+    assert [choose(pool, (), strategy) for strategy in STRATEGIES] == [None] * 3
+
+
 def test_the_rotation_goes_on_when_the_file_changed() -> None:
     pool = Pool()
     assert [choose(pool, accounts(3)) for _ in range(5)] == ["a0", "a1", "a2", "a0", "a1"]

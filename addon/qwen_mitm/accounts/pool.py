@@ -141,7 +141,7 @@ class Pool:
             self._accounts = accounts
             self._overlay.load(accounts, now)
             for roster in self._rosters.values():
-                roster.accounts = ()
+                roster.unload()
         found = self._rosters.get(model)
         if found is None:
             found = Roster(model, lambda account, at: self._standing(account, model, at))

@@ -104,6 +104,12 @@ class Roster:
             self._cursor = self.places.get(self.last, self._cursor - 1)
         self._look_at_all(now)
 
+    def unload(self) -> None:
+        """Forget the accounts until they are loaded again, but not the place in the rotation."""
+        self.accounts = ()
+        self.places = {}
+        self._look_at_all(self._now)
+
     def _look_at_all(self, now: int) -> None:
         self._now = now
         self._standings = [self._look(account, now) for account in self.accounts]
