@@ -65,6 +65,9 @@ TESTED_IN = {
     "accounts.ledger": "test_attempts.py",
     "errors": "translate/test_failure.py",
     "exchange": "test_attempts.py",
+    "failover_layer.connection": "test_failover_layer.py",
+    "failover_layer.http1": "test_failover_layer.py",
+    "failover_layer.stream": "test_failover_layer.py",
     "intake": "test_turn.py",
     "wire.response_object": "translate/test_assembler.py",
 }

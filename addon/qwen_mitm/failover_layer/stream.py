@@ -1,42 +1,17 @@
-"""Failover inside mitmproxy's HTTP layer: the one module that uses mitmproxy's private API.
-
-A subclass of ``HttpStream`` takes over the server side of each request that the gateway claims.
-It asks the addon before every attempt (``qwen_attempt``), sends the request over mitmproxy's own
-upstream connections, and starts the client's answer only when an upstream answer is good; then it
-passes every piece through the exchange as it arrives. It knows nothing of accounts or formats.
-
-    connecting ─▶ head ─▶ offered ─▶ streaming ─▶ last_bytes ─▶ done
-        │           │        │  (2xx)      │ upstream lost: the exchange's last events
-        │           ├─▶ refused (bounded drain)
-        └───────────┴────────┴──▶ ask again: send | wait | give up
-
-Time is counted in ticks of one second that the layer of the client's connection hands to all its
-streams; so a stream has no timer of its own, and nothing is done per chunk but to set a counter.
-
-Facts this rests on are in the mitmproxy sources (12.0.1 to 12.3.1: proxy/layers/http/).
-"""
+"""The stream: what becomes of one claimed request. A state machine, all of it here."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import re
 import time
-import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from h11 import Data, EndOfMessage, ProtocolError
-from h11._receivebuffer import ReceiveBuffer
-from mitmproxy import ctx, http
 from mitmproxy import flow as mitmproxy_flow
-from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy import http
+from mitmproxy.connection import Connection, Server
 from mitmproxy.net.http import status_codes
 from mitmproxy.net.http.url import hostport
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import TCPLayer, modes
 from mitmproxy.proxy.layers.http import (
     DropStream,
     ErrorCode,
@@ -44,7 +19,6 @@ from mitmproxy.proxy.layers.http import (
     GetHttpConnectionCompleted,
     HttpErrorHook,
     HttpEvent,
-    HttpLayer,
     HTTPMode,
     HttpRequestHeadersHook,
     HttpResponseHeadersHook,
@@ -59,8 +33,6 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
     SendHttp,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client
-from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from qwen_mitm.errors import BridgeError, RequestTooLarge, TranslationFault
 from qwen_mitm.exchange import (
@@ -75,6 +47,9 @@ from qwen_mitm.exchange import (
     Wait,
 )
 
+if TYPE_CHECKING:
+    from .connection import FailoverLayer
+
 TICK_S = 1.0
 CONNECT_TIMEOUT_TICKS = 30
 #: After the finish reason: some hosts send no end marker and leave the connection open.
@@ -82,17 +57,10 @@ LAST_WORD_TICKS = 5
 #: A failed answer is read this far, for its message and to keep the connection.
 DRAIN_LIMIT_BYTES = 64 * 1024
 DRAIN_LIMIT_TICKS = 3
-#: mitmproxy allows five connections per address and client connection, and HTTP/2 clients need one
-#: per stream when the upstream speaks HTTP/1.1; so a sixth stream would wait for another's end.
-CONNECTIONS_PER_ADDRESS = 256
 #: Answers with these statuses end with their head.
 BODILESS = frozenset({204, 304})
-#: Where mitmproxy itself hands out its CA.
-ONBOARDING_HOST = "mitm.it"
 
 type Commands = layer.CommandGenerator[None]
-
-_NOT_HELD = object()
 
 
 class Gateway(Protocol):
@@ -167,9 +135,8 @@ class FailoverStream(HttpStream):
 
     @property
     def parent(self) -> FailoverLayer:
-        found = self.context.layers[self.context.layers.index(self) - 1]
-        assert isinstance(found, FailoverLayer)
-        return found
+        # Its module imports this one.
+        return cast("FailoverLayer", self.context.layers[self.context.layers.index(self) - 1])
 
     # The client's side -------------------------------------------------------------------------
 
@@ -191,12 +158,12 @@ class FailoverStream(HttpStream):
     def _from_upstream(self, event: HttpEvent) -> Commands:
         """An event of one of our attempts. Some are late: they waited while a hook ran."""
         if self.attempt is None or self.attempt.alias != event.stream_id:
-            return _nothing()
+            return nothing()
         if isinstance(event, ResponseProtocolError):
             return self._upstream_lost(event.message)
         if isinstance(event, ResponseData) and not event.data:
             # An empty HTTP/2 DATA frame.
-            return _nothing()
+            return nothing()
         streaming: Commands = self.server_state(event)
         return streaming
 
@@ -599,173 +566,7 @@ class FailoverStream(HttpStream):
             yield from self._next_attempt(self.exchange)
 
 
-class FailoverLayer(HttpLayer):
-    """The ``HttpLayer`` of one client connection, made of a stock one by :func:`install`."""
-
-    gateway: Gateway
-    aliases: Iterator[int]
-    active: set[FailoverStream]
-    ticker: commands.RequestWakeup | None
-    used: weakref.WeakSet[Connection]
-    closed: list[Connection]
-
-    def adopt(self, gateway: Gateway) -> None:
-        """Stand in for ``__init__``, which ran as that of the stock class."""
-        self.gateway = gateway
-        # Clients' stream ids are positive.
-        self.aliases = itertools.count(-1, -1)
-        self.active = set()
-        self.ticker = None
-        self.used = weakref.WeakSet()
-        self.closed = []
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server):
-            return self._server_closed(event)
-        if isinstance(event, events.Wakeup) and event.command is self.ticker:
-            self.command_sources.pop(event.command, None)
-            return self._tick()
-        stock: Commands = super()._handle_event(event)
-        return stock
-
-    def _server_closed(self, event: events.ConnectionClosed) -> Commands:
-        """Forget connections that nobody uses any more.
-
-        mitmproxy keeps them, TLS and all, as long as the client's connection lasts; that is 80 kB
-        for each request when HTTP/2 becomes HTTP/1.1.
-        """
-        stock: Commands = super()._handle_event(event)
-        yield from stock
-        self.closed.append(event.connection)
-        wanted = {self.context.server, *(each.context.server for each in self.streams.values())}
-        for connection in [each for each in self.closed if each not in wanted]:
-            if connection.state is ConnectionState.CLOSED:
-                self.closed.remove(connection)
-                self.connections.pop(connection, None)
-
-    def make_stream(self, stream_id: int) -> Commands:
-        stream = FailoverStream(self.context.fork(), stream_id)
-        self.streams[stream_id] = stream
-        yield from self.event_to_child(stream, events.Start())
-
-    def watch(self, stream: FailoverStream) -> Commands:
-        """Hand ticks to a stream until it retires."""
-        self.active.add(stream)
-        if self.ticker is None:
-            self.ticker = commands.RequestWakeup(TICK_S)
-            yield self.ticker
-
-    def _tick(self) -> Commands:
-        self.ticker = None
-        for stream in list(self.active):
-            # The time that a hook takes (a refresh, a person in mitmweb) is nobody's silence.
-            if stream._paused is None:
-                yield from self.event_to_child(stream, Tick())
-        if self.active:
-            self.ticker = commands.RequestWakeup(TICK_S)
-            yield self.ticker
-
-    def note_use(self, connection: Connection) -> bool:
-        """Whether the connection served a request before; a new one learns HTTP/1.1 manners."""
-        if connection in self.used:
-            return True
-        self.used.add(connection)
-        client = self.connections[connection].context.layers[-1]
-        if type(client) is Http1Client:
-            client.__class__ = PatientHttp1Client
-            client.state = client.read_headers
-        return False
-
-    def take_back(self, connection: Connection, alias: int) -> bool:
-        """Whether the request still queued for an HTTP/2 stream; it would be sent all the same."""
-        client = self.connections[connection].context.layers[-1]
-        return isinstance(client, Http2Client) and bool(client.stream_queue.pop(alias, None))
-
-    def forget_failed_connections(self) -> None:
-        """A failed connect is kept on its ``Server`` and would answer every later request."""
-        for connection in [self.context.server, *self.connections]:
-            if isinstance(connection, Server):
-                connection.error = None
-
-
-class PatientHttp1Client(Http1Client):
-    """An ``Http1Client`` that survives 1xx answers and trailers.
-
-    The stock one takes a 103 for the answer and raises NotImplementedError for trailers; either
-    way the client waits for ever. https://github.com/mitmproxy/mitmproxy/issues/2474
-    """
-
-    def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        if isinstance(event, events.DataReceived):
-            skip_informational(self.buf)
-        yield from super().read_headers(event)
-
-    @property
-    def body_reader(self) -> Any:
-        return self._body_reader
-
-    @body_reader.setter
-    def body_reader(self, reader: Any) -> None:
-        self._body_reader = BodyReader(reader)
-
-
-@dataclass(slots=True)
-class BodyReader:
-    """A body reader of h11 that hands on what one read brought in one piece, and no trailers.
-
-    mitmproxy pays for each HTTP chunk; joined, they cost one pass through its layers, one write and
-    one TLS record. Nothing waits for bytes that are not there yet.
-    """
-
-    reader: Any
-    held: Any = _NOT_HELD
-
-    def __call__(self, buffer: Any) -> Any:
-        held, self.held = self.held, _NOT_HELD
-        if isinstance(held, ProtocolError):
-            raise held
-        event = self._next(buffer) if held is _NOT_HELD else held
-        if not isinstance(event, Data):
-            return event
-        pieces = [event.data]
-        try:
-            while isinstance(after := self._next(buffer), Data):
-                pieces.append(after.data)
-        except ProtocolError as error:
-            # What came before it is good.
-            after = error
-        self.held = after
-        return event if len(pieces) == 1 else Data(data=b"".join(pieces))
-
-    def _next(self, buffer: Any) -> Any:
-        event = self.reader(buffer)
-        return EndOfMessage() if isinstance(event, EndOfMessage) else event
-
-    def read_eof(self) -> Any:
-        return self.reader.read_eof()
-
-
-_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d\b")
-
-
-def skip_informational(buffer: ReceiveBuffer) -> None:
-    """Take complete 1xx heads (not 101) off the front of a connection's buffer."""
-    while _INFORMATIONAL.match(head := bytes(buffer)):
-        end = head.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        buffer.maybe_extract_at_most(end + 4)
-
-
-class Closed(layer.Layer):
-    """Closes the client's connection."""
-
-    def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Start):
-            yield commands.CloseConnection(self.context.client)
-
-
-def _nothing() -> Commands:
+def nothing() -> Commands:
     yield from ()
 
 
@@ -781,61 +582,3 @@ def refusal(error: BridgeError) -> Answer:
     fields = [(b"content-type", b"application/json")]
     fields += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     return Answer(error.status, tuple(fields), error.body())
-
-
-def route(next_layer: layer.NextLayer, gateway: Gateway, *, intercept_others: bool) -> None:
-    """Decide what a connection's next layer is, before mitmproxy's own addon does.
-
-    Tunnels to addresses that are not claimed are passed through undecrypted, unless the user has
-    said which others to intercept (``allow_hosts``).
-    """
-    context = next_layer.context
-    address = context.server.address
-    if (
-        address is not None
-        and not intercept_others
-        and len(context.layers) > 1
-        and isinstance(context.layers[0], (modes.HttpProxy, modes.HttpUpstreamProxy))
-        and not gateway.claims_address(address[0], address[1])
-        and address[0] != ONBOARDING_HOST
-    ):
-        next_layer.layer = TCPLayer(context, ignore=True)
-        return
-    ctx.master.addons.get("nextlayer").next_layer(next_layer)
-    _install(context, gateway)
-
-
-def _install(context: Context, gateway: Gateway) -> None:
-    """Turn the stock HTTP layers of a context that has not started yet into ours."""
-    for found in context.layers:
-        if type(found) is HttpLayer:
-            found.__class__ = FailoverLayer
-            assert isinstance(found, FailoverLayer)
-            found.adopt(gateway)
-    handler = ctx.master.addons.get("proxyserver").connections.get(context.client.id)
-    if handler is not None:
-        handler.max_conns.default_factory = _connection_limit
-
-
-def _connection_limit() -> asyncio.Semaphore:
-    return asyncio.Semaphore(CONNECTIONS_PER_ADDRESS)
-
-
-def missing_api() -> list[str]:
-    """Names that this module overrides or reads and that mitmproxy no longer has."""
-    stream = """_handle_event check_body_size check_killed make_server_connection mode send_response
-    start_request_stream state_consume_request_body state_done state_errored"""
-    expected: list[tuple[type, str]] = [
-        (layer.Layer, "_paused"),
-        (HttpLayer, "_handle_event make_stream event_to_child command_sources connections streams"),
-        (HttpStream, stream),
-        (Http1Client, "read_headers"),
-        (Http2Client, "stream_queue"),
-        (ReceiveBuffer, "maybe_extract_at_most"),
-    ]
-    return [
-        f"{owner.__name__}.{name}"
-        for owner, names in expected
-        for name in names.split()
-        if not hasattr(owner, name) and name not in owner.__annotations__
-    ]

@@ -1,0 +1,107 @@
+"""The client's connection: its streams, its clock, and the upstream connections that they share."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterator
+
+from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.layers.http import (
+    HttpLayer,
+)
+from mitmproxy.proxy.layers.http._http1 import Http1Client
+from mitmproxy.proxy.layers.http._http2 import Http2Client
+
+from .http1 import PatientHttp1Client
+from .stream import TICK_S, Commands, FailoverStream, Gateway, Tick
+
+
+class FailoverLayer(HttpLayer):
+    """The ``HttpLayer`` of one client connection, made of a stock one by :func:`install`."""
+
+    gateway: Gateway
+    aliases: Iterator[int]
+    active: set[FailoverStream]
+    ticker: commands.RequestWakeup | None
+    used: weakref.WeakSet[Connection]
+    closed: list[Connection]
+
+    def adopt(self, gateway: Gateway) -> None:
+        """Stand in for ``__init__``, which ran as that of the stock class."""
+        self.gateway = gateway
+        # Clients' stream ids are positive.
+        self.aliases = itertools.count(-1, -1)
+        self.active = set()
+        self.ticker = None
+        self.used = weakref.WeakSet()
+        self.closed = []
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server):
+            return self._server_closed(event)
+        if isinstance(event, events.Wakeup) and event.command is self.ticker:
+            self.command_sources.pop(event.command, None)
+            return self._tick()
+        stock: Commands = super()._handle_event(event)
+        return stock
+
+    def _server_closed(self, event: events.ConnectionClosed) -> Commands:
+        """Forget connections that nobody uses any more.
+
+        mitmproxy keeps them, TLS and all, as long as the client's connection lasts; that is 80 kB
+        for each request when HTTP/2 becomes HTTP/1.1.
+        """
+        stock: Commands = super()._handle_event(event)
+        yield from stock
+        self.closed.append(event.connection)
+        wanted = {self.context.server, *(each.context.server for each in self.streams.values())}
+        for connection in [each for each in self.closed if each not in wanted]:
+            if connection.state is ConnectionState.CLOSED:
+                self.closed.remove(connection)
+                self.connections.pop(connection, None)
+
+    def make_stream(self, stream_id: int) -> Commands:
+        stream = FailoverStream(self.context.fork(), stream_id)
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+    def watch(self, stream: FailoverStream) -> Commands:
+        """Hand ticks to a stream until it retires."""
+        self.active.add(stream)
+        if self.ticker is None:
+            self.ticker = commands.RequestWakeup(TICK_S)
+            yield self.ticker
+
+    def _tick(self) -> Commands:
+        self.ticker = None
+        for stream in list(self.active):
+            # The time that a hook takes (a refresh, a person in mitmweb) is nobody's silence.
+            if stream._paused is None:
+                yield from self.event_to_child(stream, Tick())
+        if self.active:
+            self.ticker = commands.RequestWakeup(TICK_S)
+            yield self.ticker
+
+    def note_use(self, connection: Connection) -> bool:
+        """Whether the connection served a request before; a new one learns HTTP/1.1 manners."""
+        if connection in self.used:
+            return True
+        self.used.add(connection)
+        client = self.connections[connection].context.layers[-1]
+        if type(client) is Http1Client:
+            client.__class__ = PatientHttp1Client
+            client.state = client.read_headers
+        return False
+
+    def take_back(self, connection: Connection, alias: int) -> bool:
+        """Whether the request still queued for an HTTP/2 stream; it would be sent all the same."""
+        client = self.connections[connection].context.layers[-1]
+        return isinstance(client, Http2Client) and bool(client.stream_queue.pop(alias, None))
+
+    def forget_failed_connections(self) -> None:
+        """A failed connect is kept on its ``Server`` and would answer every later request."""
+        for connection in [self.context.server, *self.connections]:
+            if isinstance(connection, Server):
+                connection.error = None

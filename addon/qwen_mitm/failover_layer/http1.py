@@ -1,0 +1,85 @@
+"""An HTTP/1.1 upstream connection with better manners than mitmproxy's own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from h11 import Data, EndOfMessage, ProtocolError
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers.http._http1 import Http1Client
+
+type Commands = layer.CommandGenerator[None]
+
+_NOT_HELD = object()
+
+
+class PatientHttp1Client(Http1Client):
+    """An ``Http1Client`` that survives 1xx answers and trailers.
+
+    The stock one takes a 103 for the answer and raises NotImplementedError for trailers; either
+    way the client waits for ever. https://github.com/mitmproxy/mitmproxy/issues/2474
+    """
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        if isinstance(event, events.DataReceived):
+            skip_informational(self.buf)
+        yield from super().read_headers(event)
+
+    @property
+    def body_reader(self) -> Any:
+        return self._body_reader
+
+    @body_reader.setter
+    def body_reader(self, reader: Any) -> None:
+        self._body_reader = BodyReader(reader)
+
+
+@dataclass(slots=True)
+class BodyReader:
+    """A body reader of h11 that hands on what one read brought in one piece, and no trailers.
+
+    mitmproxy pays for each HTTP chunk; joined, they cost one pass through its layers, one write and
+    one TLS record. Nothing waits for bytes that are not there yet.
+    """
+
+    reader: Any
+    held: Any = _NOT_HELD
+
+    def __call__(self, buffer: Any) -> Any:
+        held, self.held = self.held, _NOT_HELD
+        if isinstance(held, ProtocolError):
+            raise held
+        event = self._next(buffer) if held is _NOT_HELD else held
+        if not isinstance(event, Data):
+            return event
+        pieces = [event.data]
+        try:
+            while isinstance(after := self._next(buffer), Data):
+                pieces.append(after.data)
+        except ProtocolError as error:
+            # What came before it is good.
+            after = error
+        self.held = after
+        return event if len(pieces) == 1 else Data(data=b"".join(pieces))
+
+    def _next(self, buffer: Any) -> Any:
+        event = self.reader(buffer)
+        return EndOfMessage() if isinstance(event, EndOfMessage) else event
+
+    def read_eof(self) -> Any:
+        return self.reader.read_eof()
+
+
+_INFORMATIONAL = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d\b")
+
+
+def skip_informational(buffer: ReceiveBuffer) -> None:
+    """Take complete 1xx heads (not 101) off the front of a connection's buffer."""
+    while _INFORMATIONAL.match(head := bytes(buffer)):
+        end = head.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        buffer.maybe_extract_at_most(end + 4)
