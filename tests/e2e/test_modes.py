@@ -12,6 +12,7 @@ import secrets
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -453,6 +454,14 @@ def oauth(simulator: SimulatorProcess) -> dict[str, Any]:
     }
 
 
+def ask_until(http: httpx.Client, status: int) -> httpx.Response:
+    """Ask again while the proxy does not look at the file; it does so once a second or oftener."""
+    deadline = time.monotonic() + 10
+    while (answer := ask(http)).status_code != status:
+        assert time.monotonic() < deadline, answer.text
+    return answer
+
+
 def test_accounts_come_from_the_file_and_a_change_is_noticed(
     start_proxy: StartProxy, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
@@ -461,15 +470,18 @@ def test_accounts_come_from_the_file_and_a_change_is_noticed(
     with Way(proxy).http() as http:
         missing = ask(http)
         file = write_accounts(tmp_path, {"version": 1, "accounts": [oauth(simulator)]})
-        by_login = ask(http)
-        write_accounts(tmp_path, {"version": 1, "accounts": [key]})
-        ask(http)
+        by_login = ask_until(http, 200)
+        first = simulator.requests()[-1]
         file.write_text('{"version": 1, "accounts": [{"apiKey": "fake-half', "utf-8")
-        corrupt = ask(http)
+        corrupt = ask_until(http, 400)
         write_accounts(tmp_path, {"version": 7, "accounts": [key]})
         newer = ask(http)
         write_accounts(tmp_path, {"version": 1, "accounts": []})
         empty = ask(http)
+        write_accounts(tmp_path, {"version": 1, "accounts": [key]})
+        # The simulator has no such path; what it received is what counts.
+        ask_until(http, 404)
+        last = simulator.requests()[-1]
 
     assert text_of(final(by_login)) == TEXT
     for answer in (missing, corrupt, newer, empty):
@@ -478,11 +490,10 @@ def test_accounts_come_from_the_file_and_a_change_is_noticed(
         assert "fake-half" not in answer.text
     for answer in (missing, corrupt, newer):
         assert str(file) in answer.json()["error"]["message"]
-    first, second = simulator.requests()
     assert header(first, "authorization") == "Bearer fake-access"
     assert first["path"] == "/v1/chat/completions"
-    assert header(second, "authorization") == "Bearer fake-file-key"
-    assert second["path"] == "/deep/v1/chat/completions"
+    assert header(last, "authorization") == "Bearer fake-file-key"
+    assert last["path"] == "/deep/v1/chat/completions"
 
 
 def test_the_environments_account_takes_precedence_over_the_file(
