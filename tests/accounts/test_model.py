@@ -85,6 +85,10 @@ def test_no_secret_is_in_the_repr_of_an_account() -> None:
         {"kind": "api_key", "refreshToken": "x"},
         {"apiKey": "x", "baseUrl": "ftp://a"},
         {"apiKey": "x", "provider": "nobody"},
+        {"apiKey": "x", "baseUrl": "https://a.test:99999/v1"},
+        {"apiKey": "fake\r\nx-evil: 1"},
+        {"apiKey": "fake key"},
+        {"accessToken": "fake-ключ"},
     ],
 )
 def test_an_account_that_cannot_be_used_is_refused(account: dict[str, object]) -> None:
@@ -233,3 +237,15 @@ def test_the_placeholder_that_the_plugin_needs_is_no_refresh_token() -> None:
     )
     assert account.refresh_token is None
     assert account.is_usable("m", now=0)
+
+
+def test_the_line_end_of_a_pasted_key_is_no_part_of_it() -> None:
+    (account,) = read({"apiKey": " fake-key\n"})
+    assert account.credential is not None
+    assert account.credential.get_secret_value() == "fake-key"
+
+
+@pytest.mark.parametrize("resource_url", ["127.0.0.1:99999", "https://", "ftp://a.test"])
+def test_a_resource_url_that_is_none_does_not_stop_the_login(resource_url: str) -> None:
+    (account,) = read({"accessToken": "fake", "resourceUrl": resource_url})
+    assert account.endpoint("https://default.test/v1") == "https://default.test/v1"

@@ -42,6 +42,15 @@ def normalise_resource_url(resource_url: str) -> str:
     return url if url.endswith("/v1") else f"{url}/v1"
 
 
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # Asking for the port raises ValueError when it is out of range.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 class Account(Stored):
     """One account: an OAuth login or an API key with its base URL."""
 
@@ -81,11 +90,20 @@ class Account(Stored):
     def _is_http_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        # Asking for the port raises ValueError when it is out of range.
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        if not _is_http(value):
             raise ValueError("must be an http or https URL")
         return value.rstrip("/")
+
+    @field_validator("api_key", "access_token", "refresh_token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        """Keys are pasted, with a line end perhaps; one in the middle would make a header more."""
+        if value is None:
+            return None
+        secret = value.get_secret_value().strip()
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise ValueError("must be printable ASCII without spaces")
+        return SecretStr(secret)
 
     @field_validator("provider")
     @classmethod
@@ -116,7 +134,10 @@ class Account(Stored):
         if self.base_url:
             return self.base_url
         if self.resource_url and not self.is_api_key:
-            return normalise_resource_url(self.resource_url)
+            url = normalise_resource_url(self.resource_url)
+            # The authorization server's word; when it is none, the login still works elsewhere.
+            if _is_http(url):
+                return url
         return default.rstrip("/")
 
     def cooldown(self, model: str, now: int) -> Cooldown | None:

@@ -81,8 +81,9 @@ def route(next_layer: layer.NextLayer, gateway: Gateway, *, intercept_others: bo
     if (
         address is not None
         and not intercept_others
-        and len(context.layers) > 1
-        and isinstance(context.layers[0], (modes.HttpProxy, modes.HttpUpstreamProxy))
+        and context.client.transport_protocol == "tcp"
+        # Whoever points a reverse proxy at a host wants to see its traffic.
+        and not isinstance(context.layers[0], modes.ReverseProxy)
         and not gateway.claims_address(address[0], address[1])
         and address[0] != ONBOARDING_HOST
     ):
