@@ -70,9 +70,14 @@ class Office:
     def _clock(self) -> int:
         return self.now
 
-    def hire(self, *names: str) -> None:
+    def hire(self, *names: str, **extra: dict[str, object]) -> None:
         accounts = [
-            {"name": name, "apiKey": f"fake-{name}", "baseUrl": f"http://127.0.0.1:81/{name}/v1"}
+            {
+                "name": name,
+                "apiKey": f"fake-{name}",
+                "baseUrl": f"http://127.0.0.1:81/{name}/v1",
+                **extra.get(name, {}),
+            }
             for name in names
         ]
         self.path.write_text(json.dumps({"version": 1, "accounts": accounts}))
@@ -177,11 +182,25 @@ async def test_all_limited_for_a_moment_waits_for_the_first(office: Office) -> N
     await office.asked(letter, BURST)
     decision = await office.next(letter, Refused(429, {"retry-after": "9"}, b"Throttling"))
 
+    assert decision == Wait(1)
+    office.now += 6_900
+    decision = await office.next(letter)
     assert isinstance(decision, Wait)
-    assert decision.seconds == pytest.approx(7)
-
-    office.now += 7_000
+    assert decision.seconds == pytest.approx(0.1)
+    office.now += 100
     assert await office.asked(letter) == first
+
+
+async def test_who_waits_is_served_by_an_account_that_was_added_meanwhile(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    await office.next(letter)
+    await office.next(letter, BURST)
+    assert await office.next(letter, BURST) == Wait(1)
+
+    office.hire("a", "b", "c")
+    office.now += 1_000
+    assert await office.asked(letter) == "c"
 
 
 async def test_all_limited_for_long_is_said_at_once_by_name(office: Office) -> None:
@@ -208,6 +227,44 @@ async def test_hosts_that_fail_are_not_asked_again_by_waiting(office: Office) ->
     assert isinstance(decision, GiveUp)
     assert decision.error.status == 503
     assert decision.error.message == "still overloaded"
+
+
+async def test_failing_hosts_are_not_asked_again_while_others_are_limited_for_long(
+    office: Office,
+) -> None:
+    office.hire("a", "b", "c", "off", off={"disabled": True})
+    letter = Letter()
+    await office.next(letter)
+    await office.next(letter, Refused(503, {}, b"overloaded"))
+    await office.next(letter, Refused(500, {}, b"boom"))
+    decision = await office.next(letter, WEEK)
+
+    assert isinstance(decision, GiveUp)
+    assert (decision.error.status, decision.error.message) == (500, "boom")
+
+
+async def test_disabled_accounts_make_nobody_wait_for_hosts_that_fail(office: Office) -> None:
+    office.hire("a", "b", "off", off={"disabled": True})
+    letter = Letter()
+    await office.next(letter)
+    await office.next(letter, Refused(503, {}, b"overloaded"))
+    decision = await office.next(letter, Refused(500, {}, b"boom"))
+
+    assert isinstance(decision, GiveUp)
+    assert decision.error.message == "boom"
+
+
+async def test_the_words_of_the_one_host_that_could_be_asked_are_those_that_the_client_gets(
+    office: Office,
+) -> None:
+    over = {"apiKey": None, "accessToken": "fake-old", "expires": 1}
+    office.hire("a", "b", b=over)
+    letter = Letter()
+    while (decision := await office.next(letter, WEEK)) and isinstance(decision, Send):
+        pass
+
+    assert isinstance(decision, GiveUp)
+    assert decision.error.message == "week allocated quota exceeded"
 
 
 async def test_a_refusal_that_quotes_the_key_reaches_the_client_without_it(office: Office) -> None:

@@ -51,8 +51,11 @@ MOST_ATTEMPTS = 32
 PATIENCE_S = 2.0
 #: Seconds until the next look at what is under way elsewhere.
 GLANCE_S = 0.25
+#: Who waits looks that often whether an account was added or enabled.
+LOOK_S = 1.0
+SHORTEST_S = 0.02
 #: Failures of hosts. Waiting here as well would multiply the client's own retries.
-PASSING = frozenset({"transient", "free"})
+PASSING = frozenset({"transient", "free", "out"})
 
 
 class Outgoing(Protocol):
@@ -102,8 +105,12 @@ class Progress:
     """A refresh that takes longer than one question may."""
     last_error: BridgeError | None = None
     """The client's answer, if it were to end here."""
+    host_error: BridgeError | None = None
+    """That of the last host that failed without a limit."""
     accepted: bool = False
     wait_until: int | None = None
+    resume_at: int | None = None
+    """When those who were asked already may be asked again."""
 
 
 class Attempts:
@@ -175,6 +182,8 @@ class Attempts:
             progress.rejected = account.access_token
             progress.again = True
             return None
+        if verdict.kind == "transient":
+            progress.host_error = error
         self._ledger.learn(account.name, outgoing.model, verdict, progress.sent_at)
         progress.passed.add(account.name)
         return GiveUp(error) if progress.asked >= MOST_ATTEMPTS else None
@@ -215,20 +224,30 @@ class Attempts:
     # Whom to ask next --------------------------------------------------------------------------
 
     async def _ask_next(self, outgoing: Outgoing, progress: Progress) -> Decision:
-        while (account := self._candidate(outgoing, progress)) is not None:
+        if progress.resume_at is not None and self._clock_ms() >= progress.resume_at:
+            progress.resume_at = None
+            progress.passed.clear()
+        account = progress.account
+        if account is None or not (progress.again or progress.renewal):
+            account = self._pick(outgoing, progress)
+        while account is not None:
             try:
                 fresh = await self._with_good_token(account, progress)
             except OAuthError as error:
                 self._note_refresh_failure(outgoing, progress, account, error)
-                continue
-            if fresh is None:
-                return Wait(GLANCE_S)
-            return self._send(outgoing, progress, fresh)
+            else:
+                if fresh is not None:
+                    return self._send(outgoing, progress, fresh)
+                progress.passed.add(account.name)
+            slow, account = account, self._pick(outgoing, progress)
+            if progress.renewal is not None:
+                if account is None:
+                    progress.passed.discard(slow.name)
+                    return Wait(GLANCE_S)
+                self._leave_refreshing(outgoing, progress, slow)
         return self._nobody(outgoing, progress)
 
-    def _candidate(self, outgoing: Outgoing, progress: Progress) -> Account | None:
-        if progress.renewal is not None or progress.again:
-            return progress.account
+    def _pick(self, outgoing: Outgoing, progress: Progress) -> Account | None:
         return self._ledger.pool.pick(
             self._ledger.accounts(),
             strategy=self._settings().rotation_strategy,
@@ -243,12 +262,15 @@ class Attempts:
         progress.account = account
         if account.is_api_key:
             return account
+        patience = 0.0
         if progress.renewal is None:
+            patience = PATIENCE_S
             rejected, progress.rejected = progress.rejected, None
             refresh = self._refresher.fresh(account, rejected_access_token=rejected)
             progress.renewal = asyncio.ensure_future(refresh)
             progress.renewal.add_done_callback(_look_at)
-        done, _ = await asyncio.wait({progress.renewal}, timeout=PATIENCE_S)
+        # Only the first question waits: while one does, the client gets no heartbeat.
+        done, _ = await asyncio.wait({progress.renewal}, timeout=patience)
         if not done:
             return None
         renewal, progress.renewal = progress.renewal, None
@@ -257,6 +279,13 @@ class Attempts:
             self._ledger.look_again()
         return fresh
 
+    def _leave_refreshing(self, outgoing: Outgoing, progress: Progress, account: Account) -> None:
+        """The refresh goes on without this request, and those after it need not wait for it."""
+        progress.renewal = None
+        progress.again = False
+        verdict = Verdict("transient", message="its token is being refreshed for long")
+        self._ledger.learn(account.name, outgoing.model, verdict, self._clock_ms())
+
     def _note_refresh_failure(
         self, outgoing: Outgoing, progress: Progress, account: Account, error: OAuthError
     ) -> None:
@@ -264,9 +293,10 @@ class Attempts:
         progress.passed.add(account.name)
         if isinstance(error, NeedsLogin):
             self._ledger.look_again()
-            progress.last_error = NoUsableAccount(f"{error.message} Run: qwen-mitm login")
+            if progress.last_error is None:
+                progress.last_error = NoUsableAccount(f"{error.message} Run: qwen-mitm login")
             return
-        progress.last_error = UpstreamUnreachable(error.message)
+        progress.last_error = progress.host_error = UpstreamUnreachable(error.message)
         verdict = Verdict("transient", message=error.message)
         self._ledger.learn(account.name, outgoing.model, verdict, self._clock_ms())
 
@@ -282,8 +312,10 @@ class Attempts:
         if progress.wait_until is None:
             progress.wait_until = now + longest * 1000
         if exhausted.retry_at is not None and exhausted.retry_at <= progress.wait_until:
-            progress.passed.clear()
-            return Wait(max(GLANCE_S, (exhausted.retry_at - now) / 1000))
+            progress.resume_at = exhausted.retry_at
+            return Wait(min(LOOK_S, max(SHORTEST_S, (exhausted.retry_at - now) / 1000)))
+        if progress.host_error is not None and "transient" in exhausted.reasons:
+            return GiveUp(progress.host_error)
         return GiveUp(exhausted_error(exhausted, max_wait_s=longest, now=now, model=outgoing.model))
 
     def _send(self, outgoing: Outgoing, progress: Progress, account: Account) -> Send:

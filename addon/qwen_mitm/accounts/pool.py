@@ -125,7 +125,9 @@ class Pool:
         self._roster(accounts, model, now)
         found = [(account.name, self._standing(account, model, now)) for account in accounts]
         views = [self._overlay.view(account) for account in accounts]
-        ends = [s.cooldown.until for _, s in found if s.lives and s.cooldown is not None]
+        # To wait for a host that merely fails would multiply the client's own retries.
+        limits = [s.cooldown for _, s in found if s.lives and s.cooldown is not None]
+        ends = [limit.until for limit in limits if limit.reason != "transient"]
         return Exhausted(
             retry_at=min((end for end in ends if end is not None), default=None),
             states=tuple(
