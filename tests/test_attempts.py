@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -70,7 +70,7 @@ class Office:
     def _clock(self) -> int:
         return self.now
 
-    def hire(self, *names: str, **extra: dict[str, object]) -> None:
+    def hire(self, *names: str, **extra: Mapping[str, object]) -> None:
         accounts = [
             {
                 "name": name,
