@@ -373,6 +373,14 @@ def test_a_key_that_tells_nothing_needs_a_provider_where_nobody_can_be_asked(
     assert "Say --provider, one of: coding-plan, " in done.stderr
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://127.0.0.1:0/v1"])
+def test_what_is_no_address_is_refused(terminal: Terminal, url: str) -> None:
+    done = terminal.run("login", "--provider", "vllm", "--base-url", url)
+
+    assert done.exit_code == 1
+    assert "--base-url must be an http or https URL" in done.stderr
+
+
 def test_an_unknown_provider_is_named_with_the_known_ones(terminal: Terminal) -> None:
     done = terminal.run("login", "--provider", "acme")
 

@@ -170,7 +170,7 @@ def _check(key: SecretStr, vendor: Vendor, asked: KeyLogin) -> None:
 def _check_address(base_url: str) -> None:
     try:
         parts = urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
     if not usable:

@@ -12,6 +12,8 @@ from qwen_mitm.wire.error_body import failure_in, read_json
 
 LARGEST_LIST = 4 * 2**20
 LARGEST_ANSWER = 2**20
+#: A host that does not keep to one token is not listened to for long.
+ENOUGH_CHUNKS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,12 @@ class Reply:
 
 
 def read_reply(response: httpx.Response, began: float, *, is_answer: bool) -> Reply:
+    """The answer; of a stream its beginning. ``began`` is of time.monotonic."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     if is_answer and response.status_code == 200:
-        failure = _first_words(response)
-        return Reply(200, headers, b"", time.monotonic() - began, failure)
+        beginning = _Beginning()
+        failure = beginning.read(response)
+        return Reply(200, headers, b"", (beginning.at or time.monotonic()) - began, failure)
     body = b""
     for piece in response.iter_bytes():
         body += piece
@@ -37,32 +41,49 @@ def read_reply(response: httpx.Response, began: float, *, is_answer: bool) -> Re
     return Reply(response.status_code, headers, body, time.monotonic() - began)
 
 
-def _first_words(response: httpx.Response) -> Failure | None:
-    """None when an answer begins, else why it does not."""
-    reader = AnswerReader()
-    size = 0
-    for piece in response.iter_bytes():
-        size += len(piece)
-        for part in reader.feed(piece):
+class _Beginning:
+    """The first chunks of an answer. Some hosts put an error where the text should be."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        """When the first token came, by time.monotonic."""
+        self._text = ""
+        self._chunks = 0
+
+    def read(self, response: httpx.Response) -> Failure | None:
+        """None when an answer begins, else why it does not."""
+        reader = AnswerReader()
+        size = 0
+        for piece in response.iter_bytes():
+            size += len(piece)
+            for part in reader.feed(piece):
+                if isinstance(part, Failure):
+                    return part
+                if isinstance(part, ChatChunk) and self._tells_enough(part):
+                    return self._outcome(part)
+            if size > LARGEST_ANSWER:
+                break
+        for part in reader.end():
             if isinstance(part, Failure):
                 return part
-            if isinstance(part, ChatChunk) and part.choice is not None and _says_something(part):
-                return None
-        if size > LARGEST_ANSWER:
-            break
-    parts = reader.end()
-    if failure := next((part for part in parts if isinstance(part, Failure)), None):
-        return failure
-    if size == 0:
-        return Failure("the answer is empty")
-    return None
+            if isinstance(part, ChatChunk) and self._tells_enough(part):
+                return self._outcome(part)
+        return Failure("the answer is empty") if self.at is None else None
 
+    def _tells_enough(self, chunk: ChatChunk) -> bool:
+        if chunk.choice is None:
+            return False
+        delta = chunk.choice.delta
+        self._text += delta.content or ""
+        if delta.content or delta.reasoning or delta.tool_calls or chunk.choice.finish_reason:
+            self.at = self.at or time.monotonic()
+            self._chunks += 1
+        return self._chunks >= ENOUGH_CHUNKS or bool(chunk.choice.finish_reason)
 
-def _says_something(chunk: ChatChunk) -> bool:
-    choice = chunk.choice
-    assert choice is not None
-    delta = choice.delta
-    return bool(delta.content or delta.reasoning or delta.tool_calls or choice.finish_reason)
+    def _outcome(self, chunk: ChatChunk) -> Failure | None:
+        # qwen.md §2.7: the text is the error's.
+        failed = chunk.choice is not None and chunk.choice.finish_reason == "error_finish"
+        return Failure(self._text or "error_finish") if failed else None
 
 
 def looks_like_list(body: bytes) -> bool:

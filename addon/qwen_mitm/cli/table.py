@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from rich.table import Table
@@ -19,18 +20,20 @@ from .speech import clean
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
+_YEAR: Final = 366 * _DAY
 _REASONS: Final[dict[str, str]] = {
     "burst": "cooling",
-    "window": "quota of the period used up",
+    "window": "quota used up",
     "concurrency": "busy",
     "spent": "quota used up or bill unpaid",
-    "not_entitled": "not entitled, or key refused",
-    "wrong_host": "key and host do not match",
-    "model": "does not offer the model",
+    "not_entitled": "not entitled",
+    "wrong_host": "wrong host for this key",
+    "model": "not offered",
     "transient": "failing",
 }
 _COLUMNS: Final = ("name", "kind", "provider", "state", "until", "last used", "requests", "tokens")
 _NUMBERS: Final = frozenset({"requests", "tokens"})
+_WHOLE: Final = frozenset({"name", "kind", "provider", "last used"})
 
 
 def state(account: Account, now: int) -> str:
@@ -89,7 +92,8 @@ def accounts_table(
     """For people. ``zone``: None for the one of this machine."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in _COLUMNS:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if column in _NUMBERS else "left"
+        table.add_column(column, justify=side, overflow="fold", no_wrap=column in _WHOLE)
     for account in accounts:
         for row in _rows(account, now, default_url, zone):
             table.add_row(*row)
@@ -132,8 +136,8 @@ def remarks(accounts: Iterable[Account], now: int) -> list[str]:
             found.append(f"{account.name}: {_one_line(whole.message)}")
         if state(account, now) == "needs_login":
             found.append(
-                f"{account.name}: log in again with `qwen-mitm login --provider oauth --name "
-                f"{account.name}`"
+                f"{account.name}: log in again: qwen-mitm login --provider oauth --name "
+                f"{shlex.quote(account.name)}"
             )
     return [_one_line(remark) for remark in found]
 
@@ -142,8 +146,9 @@ def until(cooldown: Cooldown | None, now: int, zone: tzinfo | None = None) -> st
     if cooldown is None:
         return ""
     if cooldown.until is None:
-        return "cleared by hand"
-    return f"{moment(cooldown.until, now, zone)} (in {span(cooldown.until - now)})"
+        return "it is cleared"
+    left = cooldown.until - now
+    return moment(cooldown.until, now, zone) + (f" (in {span(left)})" if left < _YEAR else "")
 
 
 def since(at: int | None, now: int) -> str:
