@@ -15,44 +15,49 @@ from .outside import Outside
 from .speech import AsJson, Complaint, Speech
 from .stored import checked_name
 
+_Provider = Annotated[
+    str | None,
+    typer.Option(
+        help="oauth, coding-plan, token-plan, dashscope, openrouter, modelscope, vllm, sglang, "
+        "ollama, llama.cpp or generic. None: the key tells, or you are asked.",
+        show_default=False,
+    ),
+]
+_Name = Annotated[
+    str | None,
+    typer.Option(
+        help="The account's name; of one that there is, to log in again.", show_default=False
+    ),
+]
+_BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="The only address to try.", show_default=False)
+]
+_KeyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--key-file",
+        help="Read the key from this file, or from standard input with -.",
+        show_default=False,
+    ),
+]
+_NoBrowser = Annotated[
+    bool, typer.Option("--no-browser", help="Print the address and open nothing.")
+]
+_Import = Annotated[
+    bool, typer.Option("--import", help="Copy the logins of qwen-code and CLIProxyAPI.")
+]
+_Force = Annotated[bool, typer.Option("--force", help="Store a key that nobody accepted.")]
+
 
 def login(
     context: typer.Context,
-    provider: Annotated[
-        str | None,
-        typer.Option(
-            help="oauth, coding-plan, token-plan, dashscope, openrouter, modelscope, vllm, sglang, "
-            "ollama, llama.cpp or generic. None: the key tells, or you are asked.",
-            show_default=False,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="The account's name; of one that there is, to log in again.", show_default=False
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option("--base-url", help="The only address to try.", show_default=False),
-    ] = None,
-    key_file: Annotated[
-        str | None,
-        typer.Option(
-            "--key-file",
-            help="Read the key from this file, or from standard input with -.",
-            show_default=False,
-        ),
-    ] = None,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address and open nothing.")
-    ] = False,
-    import_them: Annotated[
-        bool, typer.Option("--import", help="Copy the logins of qwen-code and CLIProxyAPI.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Store a key that nobody accepted.")
-    ] = False,
+    provider: _Provider = None,
+    name: _Name = None,
+    base_url: _BaseUrl = None,
+    key_file: _KeyFile = None,
+    no_browser: _NoBrowser = False,
+    import_them: _Import = False,
+    force: _Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Add an account: an API key, or a Qwen login in the browser.
