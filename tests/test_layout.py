@@ -13,7 +13,16 @@ TESTS = ROOT / "tests"
 PACKAGE = "qwen_mitm"
 
 #: These decide and translate; time, randomness, disk and sockets come in as arguments.
-PURE = ("wire", "translate", "accounts.model", "accounts.pool", "providers", "errors", "turn")
+PURE = (
+    "wire",
+    "translate",
+    "accounts.model",
+    "accounts.pool",
+    "providers",
+    "provider_hosts",
+    "errors",
+    "turn",
+)
 # fmt: off
 IMPURE_MODULES = frozenset({
     "_thread", "asyncio", "concurrent", "ctypes", "glob", "http", "httpx", "io",
