@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import Any
 
 import pytest
@@ -232,6 +233,19 @@ def test_the_tokens_make_an_account() -> None:
     assert account.expires == 3_601_000
     assert account.endpoint("https://elsewhere.example/v1") == "https://portal.qwen.ai/v1"
     assert not account.needs_login
+
+
+@pytest.mark.parametrize("field", ["access_token", "refresh_token"])
+@pytest.mark.parametrize("token", ["bad\r\ntoken", "bad token", "bad-tökén"])
+def test_a_token_that_does_not_fit_a_header_ends_the_login_without_being_shown(
+    field: str, token: str
+) -> None:
+    tokens = Tokens.model_validate(TOKENS | {field: token})
+    with pytest.raises(LoginFailed) as caught:
+        account_of(tokens, "work", now=1000)
+    assert caught.value.message == "The server sent a token that cannot be used."
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not any(secret in shown for secret in (token, repr(token)[1:-1], "ValidationError"))
 
 
 def test_getting_a_code_is_tried_again_when_the_network_fails() -> None:

@@ -165,9 +165,16 @@ def log_in(
 
 
 def account_of(tokens: Tokens, name: str, now: int) -> Account:
-    """A new account with these tokens; ``now`` is ms since 1970."""
+    """A new account with these tokens; ``now`` is ms since 1970.
+
+    Raises:
+        LoginFailed: a token does not fit a header.
+    """
     fields = {"name": name, "kind": "oauth", "added_at": now, **tokens.fields(now)}
-    return Account.model_validate(fields)
+    try:
+        return Account.model_validate(fields)
+    except ValidationError:
+        raise LoginFailed("The server sent a token that cannot be used.") from None
 
 
 def _post(post: Post) -> Generator[Step, Reply | None, Reply]:
