@@ -96,6 +96,9 @@ def test_a_wait_beyond_the_maximum_is_not_passed_on() -> None:
     assert error.type == "usage_limit_reached"
     assert error.headers == {}
     assert json.loads(error.body())["error"]["resets_at"] == (NOW + 6 * MINUTE) // SECOND
+    # Codex reads it out of the message when the answer had begun.
+    assert "in 360s" not in error.message
+    assert "The first is back at 12:06 UTC." in error.message
 
 
 def test_a_quota_that_is_spent_for_the_day_is_a_400_with_clean_words() -> None:

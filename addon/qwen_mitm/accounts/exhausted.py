@@ -117,9 +117,12 @@ def exhausted_error(
         what = "The quota of every account is used up" if used_up else "No account is free"
         return QuotaSpent(f"{what}.{when} {states}")
     seconds = max(1, -(-(retry_at - now) // SECOND))
-    message = f"Every account is limited. Try again in {seconds}s. {states}"
-    # Codex sleeps that long without a word, and gives up at once without the header.
-    headers = {"retry-after": str(seconds)} if seconds <= max_wait_s else {}
+    # Codex sleeps that long without a word, told by the header or, when the answer had begun, by
+    # the message.
+    short = seconds <= max_wait_s
+    headers = {"retry-after": str(seconds)} if short else {}
+    when = f"Try again in {seconds}s." if short else f"The first is back {_moment(retry_at, now)}."
+    message = f"Every account is limited. {when} {states}"
     return UsageLimitReached(message, resets_at=max(retry_at, now + SECOND), headers=headers)
 
 
