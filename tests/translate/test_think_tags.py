@@ -9,7 +9,8 @@ from qwen_mitm.translate.think_tags import Piece, ThinkTags
 # fmt: off
 FRAGMENTS = st.sampled_from([
     "<think>", "</think>", "<think", "</thin", ">", "<", "/", "think", "\n", "\n\n", " ", " " * 70,
-    "hm", "yes", "```", "~~~", "`", "<thinking>", "é", "<b>", "1<2", "\n\n<think>\n", "</think>\n\n",
+    "hm", "yes", "```", "~~~", "`", "<thinking>", "é", "<b>", "1<2", "\n\n<think>\n",
+    "</think>\n\n",
 ])
 # fmt: on
 TEXTS = st.lists(FRAGMENTS, max_size=14).map("".join)
