@@ -48,3 +48,11 @@ def test_hosts_that_refuse_broken_arguments_are_the_ones_of_alibaba() -> None:
     strict = {name for name, profile in PROFILES.items() if profile.json_arguments}
 
     assert strict == {"portal", "dashscope", "coding-plan", "token-plan"}
+
+
+def test_only_self_hosted_servers_leave_calls_and_thoughts_in_the_text() -> None:
+    calls = {name for name, profile in PROFILES.items() if profile.leaks_tool_calls}
+    thoughts = {name for name, profile in PROFILES.items() if profile.leaks_think_tags}
+
+    assert calls == {"vllm", "sglang", "ollama", "llama.cpp"}
+    assert thoughts == {"vllm", "sglang", "llama.cpp"}

@@ -39,6 +39,10 @@ class Profile:
     takes_verbosity: bool = False
     stream_only: bool = False
     """Answers no request that is not streamed."""
+    leaks_think_tags: bool = False
+    """Thoughts may come in the content, between ``<think>`` and ``</think>`` (qwen.md §2.8)."""
+    leaks_tool_calls: bool = False
+    """Calls may come as ``<tool_call>`` text in content or thought (qwen.md §2.10, quirk 15)."""
 
 
 _DASHSCOPE: Final = Profile(
@@ -59,6 +63,8 @@ _VLLM: Final = Profile(
     # vLLM renamed the field in 0.12 and reads the new name only; SGLang and older vLLM the old one.
     reasoning_fields=("reasoning_content", "reasoning"),
     takes_audio=True,
+    leaks_think_tags=True,
+    leaks_tool_calls=True,
 )
 GENERIC: Final = Profile(name="generic", thinking="reasoning_effort")
 
@@ -80,8 +86,18 @@ PROFILES: Final = {
         Profile(name="modelscope", thinking="enable_thinking"),
         _VLLM,
         replace(_VLLM, name="sglang"),
-        Profile(name="ollama", thinking="reasoning_effort", reasoning_fields=("reasoning",)),
-        Profile(name="llama.cpp", thinking="chat_template_kwargs"),
+        Profile(
+            name="ollama",
+            thinking="reasoning_effort",
+            reasoning_fields=("reasoning",),
+            leaks_tool_calls=True,
+        ),
+        Profile(
+            name="llama.cpp",
+            thinking="chat_template_kwargs",
+            leaks_think_tags=True,
+            leaks_tool_calls=True,
+        ),
         GENERIC,
     )
 }
