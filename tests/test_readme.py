@@ -1,18 +1,30 @@
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup
 
+from qwen_mitm.accounts.cooldown import CooldownReason
 from qwen_mitm.accounts.model import AccountFile
-from qwen_mitm.cli import options_table
+from qwen_mitm.bridge import QwenBridge
+from qwen_mitm.cli import app, options_table
+from qwen_mitm.cli.table import in_words
+from qwen_mitm.provider_hosts import VENDORS
+from qwen_mitm.settings import OPTION_PREFIX, Settings, env_name
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "certs" / "README.md", ROOT / "CHANGELOG.md"]
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?P<anchor>#[^)]*)?\)")
+_CLI = re.compile(
+    r"(?<![\w-])qwen-mitm ((?:login|accounts|demo|options)(?: (?!-->)[\w./:\[\]-]+)*)"
+)
 _COMMAND = re.compile(r"(?<![\w/.-])(?:scripts|addon|certs)/[\w./-]+")
 
 
@@ -76,3 +88,38 @@ def test_the_account_file_of_the_example_can_be_read() -> None:
     accounts = AccountFile.model_validate_json(block("json")).named()
     assert [account.kind for account in accounts] == ["api_key", "oauth"]
     assert all(account.credential for account in accounts)
+
+
+@pytest.mark.parametrize("line", sorted(set(_CLI.findall(readme()))))
+def test_commands_that_are_named_exist_with_their_options(line: str) -> None:
+    words = shlex.split(line)
+    command: object = typer.main.get_command(app)
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        assert words[0] in command.commands, line
+        command = command.commands[words.pop(0)]
+    assert isinstance(command, TyperCommand | TyperGroup)
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_each_provider_is_listed_with_the_hosts_that_login_asks() -> None:
+    rows = {row.partition("|")[0]: row for row in re.findall(r"^\| (`.*)$", readme(), re.MULTILINE)}
+    for vendor in VENDORS.values():
+        (row,) = (row for names, row in rows.items() if f"`{vendor.provider}`" in names)
+        assert set(re.findall(r"https://[^`]+", row)) == set(vendor.base_urls)
+
+
+def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
+    fields = Settings.model_fields
+    assert set(re.findall(r"\bqwen_[a-z_]+", readme())) <= {OPTION_PREFIX + name for name in fields}
+    variables = {env_name(name) for name in fields} | {"QWEN_API_KEY"}
+    assert set(re.findall(r"\bQWEN_[A-Z_]+", readme())) <= variables
+    commands = {getattr(member, "command_name", None) for member in vars(QwenBridge).values()} - {
+        None
+    }
+    assert set(re.findall(r"\bqwen\.(?!ai\b|json\b)[a-z_.]+\b", readme())) == commands
+
+
+def test_every_state_of_a_limited_account_is_explained() -> None:
+    for reason in get_args(CooldownReason.__value__):
+        assert f"{in_words(reason)}`" in readme()
