@@ -275,7 +275,8 @@ class QwenBridge:
     # Ends --------------------------------------------------------------------------------------
 
     def response(self, flow: http.HTTPFlow) -> None:
-        self._close(flow, None)
+        status = flow.response.status_code if flow.response else 0
+        self._close(flow, f"refused with {status}" if status >= 400 else None)
 
     def error(self, flow: http.HTTPFlow) -> None:
         self._close(flow, flow.error.msg if flow.error else "unknown")

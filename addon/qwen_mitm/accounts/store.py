@@ -65,8 +65,8 @@ class AccountStore:
             status = os.stat(self.path)
         except FileNotFoundError:
             raise NoUsableAccount(
-                f"There is no account: {self.path} does not exist. Create it, or set QWEN_API_KEY "
-                "and QWEN_API_BASE_URL where mitmproxy runs."
+                f"There is no account: {self.path} does not exist. Run qwen-mitm login, or set "
+                "QWEN_API_KEY and QWEN_API_BASE_URL where mitmproxy runs."
             ) from None
         except OSError as error:
             raise self._unreadable(error) from None
