@@ -13,10 +13,16 @@ from qwen_mitm.wire.responses import parse_request
 
 
 def translated(
-    request: dict[str, Any], *, provider: str = "generic", unseal: Unseal | None = None
+    request: dict[str, Any],
+    *,
+    provider: str = "generic",
+    unseal: Unseal | None = None,
+    unseal_summary: Unseal | None = None,
 ) -> Translation:
     parsed = parse_request(json.dumps({"model": "qwen3.7-plus", **request}).encode())
-    return translate(parsed, profile=PROFILES[provider], unseal=unseal)
+    return translate(
+        parsed, profile=PROFILES[provider], unseal=unseal, unseal_summary=unseal_summary
+    )
 
 
 def sent(
@@ -25,16 +31,19 @@ def sent(
     provider: str = "generic",
     stream: bool = False,
     unseal: Unseal | None = None,
+    unseal_summary: Unseal | None = None,
 ) -> dict[str, Any]:
-    translation = translated(request, provider=provider, unseal=unseal)
+    translation = translated(
+        request, provider=provider, unseal=unseal, unseal_summary=unseal_summary
+    )
     body: dict[str, Any] = json.loads(
         chat_body(translation.chat, PROFILES[provider], stream=stream)
     )
     return body
 
 
-def messages(*items: Any, provider: str = "generic", unseal: Unseal | None = None) -> list[Any]:
-    found: list[Any] = sent({"input": items}, provider=provider, unseal=unseal)["messages"]
+def messages(*items: Any, **context: Any) -> list[Any]:
+    found: list[Any] = sent({"input": items}, **context)["messages"]
     return found
 
 
@@ -71,3 +80,15 @@ def thought(summary: str, content: str | None = None, sealed: str | None = None)
         "content": None if content is None else [{"type": "reasoning_text", "text": content}],
         "encrypted_content": sealed,
     }
+
+
+def chat_call(call_id: str, name: str = "f", arguments: str = "{}") -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def tool(call_id: str, content: str = "ok") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}

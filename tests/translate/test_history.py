@@ -13,21 +13,10 @@ from tests.translate.sending import (
     output,
     sent,
     thought,
+    tool,
     translated,
     user,
 )
-
-
-def chat_call(call_id: str, name: str = "f", arguments: str = "{}") -> dict[str, Any]:
-    return {
-        "id": call_id,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    }
-
-
-def tool(call_id: str, content: str = "ok") -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
 def test_system_and_developer_messages_become_one_system_message_at_the_start() -> None:
@@ -58,107 +47,6 @@ def test_system_and_developer_messages_become_one_system_message_at_the_start() 
         {"role": "assistant", "content": "hello"},
         user("again"),
     ]
-
-
-def test_consecutive_assistant_items_form_one_message() -> None:
-    assert messages(
-        user("go"),
-        thought("I think"),
-        assistant("first"),
-        call("c1", arguments='{"a": 1}'),
-        assistant("second"),
-        thought("I think on"),
-        call("c2", "g"),
-        output("c1", "r1"),
-        output("c2", "r2"),
-    ) == [
-        user("go"),
-        {
-            "role": "assistant",
-            "content": "first\nsecond",
-            "reasoning_content": "I think\nI think on",
-            "tool_calls": [chat_call("c1", arguments='{"a": 1}'), chat_call("c2", "g")],
-        },
-        tool("c1", "r1"),
-        tool("c2", "r2"),
-    ]
-
-
-def test_a_message_of_calls_only_has_empty_content() -> None:
-    assert messages(user("go"), call("c1"), output("c1"))[1] == {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [chat_call("c1")],
-    }
-
-
-def test_a_new_round_of_calls_is_a_new_message() -> None:
-    roles = [
-        message["role"]
-        for message in messages(
-            user("go"), call("c1"), output("c1"), call("c2"), output("c2"), assistant("done")
-        )
-    ]
-
-    assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
-
-
-def test_outputs_may_come_in_any_order() -> None:
-    found = messages(user("go"), call("c1"), call("c2"), output("c2"), output("c1"))
-
-    assert found[2:] == [tool("c2"), tool("c1")]
-
-
-def test_a_call_between_the_outputs_joins_the_open_turn() -> None:
-    found = messages(
-        user("go"), call("c1"), call("c2"), output("c1"), call("c3"), output("c3"), output("c2")
-    )
-
-    assert [made["id"] for made in found[1]["tool_calls"]] == ["c1", "c2", "c3"]
-    assert found[2:] == [tool("c1"), tool("c3"), tool("c2")]
-
-
-def test_a_user_message_before_the_output_waits_for_it() -> None:
-    assert messages(user("go"), call("c1"), user("wait"), output("c1"), user("more"))[1:] == [
-        {"role": "assistant", "content": "", "tool_calls": [chat_call("c1")]},
-        tool("c1"),
-        user("wait"),
-        user("more"),
-    ]
-
-
-def test_a_call_id_may_be_used_again_after_its_output() -> None:
-    found = messages(user("go"), call("c1"), output("c1", "a"), call("c1"), output("c1", "b"))
-
-    assert [message["content"] for message in found if message["role"] == "tool"] == ["a", "b"]
-
-
-def test_two_open_calls_with_one_id_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match="Duplicate function call") as refused:
-        messages(user("go"), call("c1"), call("c1"), output("c1"))
-
-    assert refused.value.param == "input[2].call_id"
-
-
-@pytest.mark.parametrize("items", [[output("c9")], [call("c1"), output("c1"), output("c1")]])
-def test_an_output_without_its_call_is_refused_in_openais_words(items: list[Any]) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        messages(user("go"), *items)
-
-    call_id = items[-1]["call_id"]
-    assert refused.value.message == (
-        f"No tool call found for function call output with call_id {call_id}."
-    )
-    assert refused.value.param == f"input[{len(items)}].call_id"
-
-
-@pytest.mark.parametrize("after", [[], [user("x")], [user("x"), assistant("y"), output("c1")]])
-def test_a_call_without_its_output_is_refused_in_openais_words(after: list[Any]) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        messages(user("go"), call("c1"), *after)
-
-    assert refused.value.message == "No tool output found for function call c1."
-    assert refused.value.param == "input[1]"
 
 
 @pytest.mark.parametrize("arguments", [None, "", " \n"])
@@ -279,12 +167,7 @@ def test_receipts_of_hosted_tools_are_dropped_with_a_warning_and_texts_merge() -
 @pytest.mark.parametrize(
     "kind",
     [
-        "compaction",
         "compaction_trigger",
-        "custom_tool_call",
-        "custom_tool_call_output",
-        "local_shell_call",
-        "additional_tools",
         "something_of_tomorrow",
     ],
 )
@@ -301,6 +184,80 @@ def test_an_item_reference_is_refused_as_not_found() -> None:
 
     assert refused.value.code == "previous_response_not_found"
     assert refused.value.param == "input[1].id"
+
+
+def test_images_of_a_freeform_output_follow_as_a_user_message() -> None:
+    made = {"type": "custom_tool_call", "call_id": "c1", "name": "exec", "input": "shot()"}
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+    parts = [{"type": "input_text", "text": "a"}, image, {"type": "input_text", "text": "b"}]
+    found = messages(
+        user("go"), made, {"type": "custom_tool_call_output", "call_id": "c1", "output": parts}
+    )
+
+    assert found[2] == tool("c1", "ab")
+    assert [part["type"] for part in found[3]["content"]] == ["text", "image_url"]
+
+
+def test_searches_of_openai_are_receipts_but_their_tools_count() -> None:
+    found = [{"type": "function", "name": "send"}]
+    translation = translated(
+        {
+            "input": [
+                user("go"),
+                {"type": "tool_search_call", "execution": "server", "arguments": {}},
+                {"type": "tool_search_output", "execution": "server", "tools": found},
+            ]
+        }
+    )
+
+    assert len(translation.chat.messages) == 1
+    assert [it.name for it in translation.chat.tools] == ["send"]
+    assert translation.report.header() == (
+        "dropped_item; tool_search_call, dropped_item; tool_search_output"
+    )
+
+
+def test_a_message_of_an_agent_names_its_author() -> None:
+    item = {
+        "type": "agent_message",
+        "author": "/root/reviewer",
+        "recipient": "/root",
+        "content": [{"type": "input_text", "text": "Looks good."}],
+    }
+
+    assert messages(user("go"), item, {**item, "content": "Ship it."})[1:] == [
+        user("Message from /root/reviewer:\nLooks good."),
+        user("Message from /root/reviewer:\nShip it."),
+    ]
+
+
+def test_what_only_openai_can_read_of_an_agents_message_is_reported() -> None:
+    content = [{"type": "encrypted_content", "encrypted_content": "x"}]
+    item = {"type": "agent_message", "author": "a", "recipient": "b", "content": content}
+    translation = translated({"input": [user("go"), item]})
+
+    assert len(translation.chat.messages) == 1
+    assert translation.report.header() == "dropped_content; encrypted_content"
+
+
+@pytest.mark.parametrize("kind", ["compaction", "compaction_summary", "context_compaction"])
+def test_a_compaction_of_our_own_is_a_summary(kind: str) -> None:
+    item = {"type": kind, "encrypted_content": "ours"}
+
+    assert messages(item, user("on"), unseal_summary={"ours": "It was red."}.get) == [
+        user("Summary of the conversation so far: It was red."),
+        user("on"),
+    ]
+
+
+@pytest.mark.parametrize("sealed", [{"encrypted_content": "foreign"}, {}])
+def test_a_compaction_of_others_is_refused(sealed: dict[str, str]) -> None:
+    item = {"type": "compaction", **sealed}
+
+    for unseal_summary in (None, {"ours": "It was red."}.get):
+        with pytest.raises(InvalidRequest, match="not made here") as refused:
+            messages(user("go"), item, unseal_summary=unseal_summary)
+        assert refused.value.param == "input[1].encrypted_content"
 
 
 TEXT = st.text(min_size=1, max_size=8)

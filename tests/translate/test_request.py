@@ -65,6 +65,7 @@ ACCEPTED = {
     ("codex-loop", 1): "system user user assistant+exec_command tool",
     ("codex-loop", 2): "system user user assistant+exec_command tool assistant+exec_command tool",
     ("codex-patch-write", 0): "system user user",
+    ("codex-patch-write", 1): "system user user assistant+apply_patch tool",
     ("codex-plain-text", 0): "system user user",
     ("codex-reasoning", 0): "system user user",
     ("codex-reasoning", 1): "system user user assistant+thought+exec_command tool",
@@ -96,7 +97,6 @@ ACCEPTED = {
     ("opencode-r-reasoning", 2): "system user assistant+thought+bash tool",
 }
 REFUSED = {
-    ("codex-patch-write", 1): ("input[4].type", None),
     ("openai-py-prev-loop", 1): ("previous_response_id", "previous_response_not_found"),
     ("openai-py-prev-loop", 2): ("previous_response_id", "previous_response_not_found"),
 }
@@ -154,10 +154,97 @@ def test_codex_compaction_without_tools_sends_no_choice_either() -> None:
     assert not {"tools", "tool_choice", "parallel_tool_calls"} & sent(request).keys()
 
 
-def test_codex_freeform_patches_are_reported_as_dropped() -> None:
-    report = translated(capture("codex-patch-write", 0)).report
+def test_codex_freeform_patches_are_functions_with_the_grammar_in_their_description() -> None:
+    request = capture("codex-patch-write", 1)
+    (freeform,) = (tool for tool in request["tools"] if tool["type"] == "custom")
+    translation = translated(request)
+    body = sent(request)
 
-    assert report.header() == "dropped_tool; custom, dropped_tool; web_search"
+    assert translation.report.header() == "dropped_tool; web_search"
+    assert translation.echo.tools == request["tools"]
+    offered = {tool["function"]["name"]: tool["function"] for tool in body["tools"]}
+    assert list(offered) == [*CODEX_TOOLS[:3], "apply_patch", *CODEX_TOOLS[3:]]
+    assert freeform["description"] in offered["apply_patch"]["description"]
+    assert freeform["format"]["definition"] in offered["apply_patch"]["description"]
+    (call,) = body["messages"][3]["tool_calls"]
+    assert call["id"] == body["messages"][4]["tool_call_id"] == "call_0011"
+    assert json.loads(call["function"]["arguments"]) == {"input": request["input"][4]["input"]}
+    assert body["messages"][4]["content"] == request["input"][5]["output"]
+
+
+RESPONSES_LITE: dict[str, Any] = {
+    "input": [
+        {
+            "type": "additional_tools",
+            "role": "developer",
+            "tools": [
+                {
+                    "type": "namespace",
+                    "name": "functions",
+                    "tools": [
+                        {"type": "custom", "name": "exec"},
+                        {"type": "function", "name": "wait"},
+                    ],
+                },
+                {"type": "namespace", "name": "agents", "tools": TOOLS},
+            ],
+        },
+        {"role": "developer", "content": "be brief"},
+        user("go"),
+        {"type": "custom_tool_call", "call_id": "c", "name": "exec", "input": "text('hi')"},
+        {
+            "type": "custom_tool_call_output",
+            "call_id": "c",
+            "output": [{"type": "input_text", "text": "hi"}],
+        },
+    ],
+    "tool_choice": "auto",
+    "parallel_tool_calls": False,
+}
+
+
+def test_tools_of_an_item_are_offered_and_leave_no_message() -> None:
+    body = sent(RESPONSES_LITE)
+
+    check_chat(body)
+    assert sketch(body) == "system user assistant+exec tool"
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["exec", "wait", "agents__f"]
+    assert (body["tool_choice"], body["parallel_tool_calls"]) == ("auto", False)
+    assert translated(RESPONSES_LITE).echo.tools == []
+
+
+def test_a_tool_of_an_item_that_cannot_be_is_refused_there() -> None:
+    item = {"type": "additional_tools", "tools": [{"type": "telepathy"}]}
+
+    with pytest.raises(InvalidRequest, match="'telepathy'") as refused:
+        sent({"input": [user("go"), item]})
+
+    assert refused.value.param == "input[1].tools[0].type"
+
+
+def test_updates_of_the_configuration_replace_what_the_request_says() -> None:
+    def update(**fields: Any) -> dict[str, Any]:
+        return {"type": "configuration_update", **fields}
+
+    schema = {"type": "json_schema", "name": "n", "schema": {}}
+    updates = [
+        update(reasoning={"effort": "low"}),
+        update(text={"format": {"type": "json_object"}}),
+        update(reasoning={"effort": "high"}, text=None),
+    ]
+    request = {
+        "reasoning": {"effort": "none", "summary": "auto"},
+        "text": {"format": schema, "verbosity": "low"},
+        "input": [updates[0], user("go"), *updates[1:]],
+    }
+    translation = translated(request)
+
+    assert translation.chat.effort == "high"
+    assert translation.chat.response_format == {"type": "json_object"}
+    assert len(translation.chat.messages) == 1
+    assert translation.echo.reasoning == {"effort": "high", "summary": "auto"}
+    assert translation.echo.text == {"format": {"type": "json_object"}, "verbosity": "low"}
+    assert translated({"input": [updates[0], user("go")]}).chat.effort == "low"
 
 
 def test_codex_schemas_become_a_nested_response_format() -> None:
@@ -369,9 +456,22 @@ KITCHEN_SINK: dict[str, Any] = {
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": [{"type": "text", "text": "o"}]},
         {"type": "web_search_call", "id": "i"},
+        {"type": "custom_tool_call", "call_id": "d", "name": "x", "input": "y"},
+        {"type": "custom_tool_call_output", "call_id": "d", "output": "z"},
+        {"type": "shell_call", "call_id": "e", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "call_id": "e", "output": [{"stdout": "o", "stderr": ""}]},
+        {"type": "apply_patch_call", "call_id": "p", "operation": {"type": "t", "path": "p"}},
+        {"type": "apply_patch_call_output", "call_id": "p", "status": "failed"},
+        {"type": "tool_search_call", "call_id": "s", "arguments": {"query": "q"}},
+        {"type": "tool_search_output", "call_id": "s", "tools": TOOLS},
+        {"type": "additional_tools", "role": "developer", "tools": TOOLS},
+        {"type": "agent_message", "author": "a", "content": [{"type": "text", "text": "t"}]},
+        {"type": "configuration_update", "reasoning": {"effort": "low"}},
     ],
     "tools": [
         *TOOLS,
+        {"type": "custom", "name": "x", "format": {"type": "text"}},
+        {"type": "shell", "environment": {"type": "local"}},
         {"type": "namespace", "name": "n", "tools": TOOLS},
         {"type": "web_search"},
     ],
@@ -383,7 +483,7 @@ KITCHEN_SINK: dict[str, Any] = {
 }
 
 
-@given(replacement=JSON, choices=st.lists(st.integers(0, 9), min_size=1, max_size=6))
+@given(replacement=JSON, choices=st.lists(st.integers(0, 19), min_size=1, max_size=6))
 @settings(max_examples=600, deadline=None)
 def test_a_request_with_anything_anywhere_is_translated_or_refused_with_a_field(
     replacement: Any, choices: list[int]

@@ -8,8 +8,7 @@ from pydantic_core import to_json
 
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.translate.report import Report
-from qwen_mitm.translate.tools import ToolRoute, ToolTable, chosen_tool, offered_tools
-from qwen_mitm.wire.chat_request import NamedFunction
+from qwen_mitm.translate.tools import ToolRoute, ToolTable, offered_tools
 from qwen_mitm.wire.responses import parse_request
 
 
@@ -23,16 +22,12 @@ def namespace(name: str, *members: dict[str, Any]) -> dict[str, Any]:
 
 def table_of(*tools: dict[str, Any], report: Report | None = None) -> ToolTable:
     parsed = parse_request(to_json({"tools": tools})).tools or ()
-    return offered_tools(parsed, report or Report())
+    located = [(f"tools[{index}]", tool) for index, tool in enumerate(parsed)]
+    return offered_tools(located, report or Report())
 
 
 def names(table: ToolTable) -> list[str]:
     return [definition.name for definition in table.definitions]
-
-
-def choose(table: ToolTable, choice: Any, report: Report | None = None) -> Any:
-    parsed = parse_request(to_json({"tool_choice": choice})).tool_choice
-    return chosen_tool(parsed, table, report or Report())
 
 
 def test_a_function_keeps_its_name_description_and_schema() -> None:
@@ -58,7 +53,7 @@ def test_members_of_a_namespace_are_flattened_and_restored() -> None:
     assert names(table) == ["agents__close", "agents__spawn", "close"]
     assert table.route("agents__close") == ToolRoute("function", "agents", "close")
     assert table.route("close") == ToolRoute("function", None, "close")
-    assert table.flat("agents", "spawn") == "agents__spawn"
+    assert table.flat("function", "agents", "spawn") == "agents__spawn"
 
 
 def test_members_of_the_implicit_namespace_keep_their_bare_names() -> None:
@@ -66,7 +61,11 @@ def test_members_of_the_implicit_namespace_keep_their_bare_names() -> None:
 
     assert names(table) == ["exec"]
     assert table.route("exec") == ToolRoute("function", "functions", "exec")
-    assert table.flat(None, "exec") == table.flat("functions", "exec") == "exec"
+    assert (
+        table.flat("function", None, "exec")
+        == table.flat("function", "functions", "exec")
+        == "exec"
+    )
 
 
 def test_illegal_characters_are_replaced_and_restored() -> None:
@@ -89,14 +88,14 @@ def test_names_that_would_collide_get_a_suffix() -> None:
 
     assert names(table) == ["a_b", "a_b_2", "a_b_3"]
     assert [table.route(name).name for name in names(table)] == ["a.b", "a_b", "a/b"]
-    assert table.flat(None, "a_b") == "a_b_2"
+    assert table.flat("function", None, "a_b") == "a_b_2"
 
 
 def test_a_tool_of_the_history_never_takes_the_name_of_an_offered_one() -> None:
     table = table_of(function("a_b"))
 
-    assert table.flat(None, "a.b") == "a_b_2"
-    assert table.flat("gone", "x") == "gone__x"
+    assert table.flat("function", None, "a.b") == "a_b_2"
+    assert table.flat("function", "gone", "x") == "gone__x"
 
 
 def test_a_name_that_the_model_made_up_is_a_plain_function() -> None:
@@ -122,11 +121,7 @@ def test_a_second_tool_of_the_same_name_is_reported() -> None:
         "mcp",
         "computer_use_preview",
         "programmatic_tool_calling",
-        "custom",
         "tool_search",
-        "local_shell",
-        "shell",
-        "apply_patch",
     ],
 )
 def test_a_tool_that_cannot_be_offered_is_reported(kind: str) -> None:
@@ -139,10 +134,10 @@ def test_a_tool_that_cannot_be_offered_is_reported(kind: str) -> None:
 
 def test_a_member_that_cannot_be_offered_is_reported() -> None:
     report = Report()
-    table = table_of(namespace("n", {"type": "custom", "name": "x"}, function("f")), report=report)
+    table = table_of(namespace("n", {"type": "web_search"}, function("f")), report=report)
 
     assert names(table) == ["n__f"]
-    assert report.header() == "dropped_tool; custom"
+    assert report.header() == "dropped_tool; web_search"
 
 
 def test_an_unknown_tool_type_is_refused_by_name() -> None:
@@ -152,116 +147,95 @@ def test_an_unknown_tool_type_is_refused_by_name() -> None:
     assert refused.value.param == "tools[1].tools[0].type"
 
 
-@given(st.lists(st.tuples(st.none() | st.text(min_size=1), st.text(min_size=1)), unique=True))
-@settings(max_examples=200, deadline=None)
-def test_every_name_is_legal_unique_and_comes_back(tools: list[tuple[str | None, str]]) -> None:
-    declared = [
-        function(name) if space is None else namespace(space, function(name))
-        for space, name in tools
-        if space != "functions"
+CUSTOM = {"type": "custom", "name": "apply_patch"}
+BUILT_IN = {"type": "apply_patch"}
+
+
+def test_tools_of_different_kinds_may_have_one_name() -> None:
+    table = table_of(function("apply_patch"), CUSTOM, BUILT_IN)
+
+    assert names(table) == ["apply_patch", "apply_patch_2", "apply_patch_3"]
+    assert [table.route(name).kind for name in names(table)] == [
+        "function",
+        "custom",
+        "apply_patch",
     ]
+    assert table.flat("custom", None, "apply_patch") == "apply_patch_2"
+    assert table.flat("custom", "functions", "apply_patch") == "apply_patch_2"
+    assert table.flat("apply_patch", None, "apply_patch") == "apply_patch_3"
+
+
+def test_freeform_members_of_a_namespace_are_restored_as_such() -> None:
+    table = table_of(namespace("n", {"type": "custom", "name": "exec"}, function("exec")))
+
+    assert names(table) == ["n__exec", "n__exec_2"]
+    assert table.route("n__exec") == ToolRoute("custom", "n", "exec")
+    assert table.route("n__exec_2") == ToolRoute("function", "n", "exec")
+
+
+@pytest.mark.parametrize("kind", ["local_shell", "shell", "apply_patch"])
+def test_a_built_in_tool_has_its_own_name_also_in_a_namespace(kind: str) -> None:
+    table = table_of(namespace("n", {"type": kind}), {"type": kind})
+
+    assert names(table) == [kind]
+    assert table.route(kind).kind == kind
+    assert table.members("n") == [kind]
+
+
+def test_a_search_that_the_client_does_is_offered() -> None:
+    report = Report()
+    table = table_of({"type": "tool_search", "execution": "client"}, report=report)
+
+    assert names(table) == ["tool_search"]
+    assert report.entries == ()
+
+
+@pytest.mark.parametrize("execution", [{}, {"execution": None}, {"execution": "server"}])
+def test_a_search_that_openai_does_is_dropped_with_a_warning(execution: dict[str, Any]) -> None:
+    report = Report()
+    table = table_of({"type": "tool_search", **execution}, function("f"), report=report)
+
+    assert names(table) == ["f"]
+    assert report.header() == "dropped_tool; tool_search"
+
+
+@pytest.mark.parametrize("environment", [None, {"type": "local", "skills": []}])
+def test_a_local_shell_environment_is_offered(environment: Any) -> None:
+    assert names(table_of({"type": "shell", "environment": environment})) == ["shell"]
+
+
+@pytest.mark.parametrize("kind", ["container_auto", "container_reference"])
+def test_a_shell_in_a_container_is_refused(kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=kind) as refused:
+        table_of(function("f"), {"type": "shell", "environment": {"type": kind}})
+
+    assert refused.value.param == "tools[1].environment.type"
+
+
+def test_the_same_tool_once_more_is_no_loss() -> None:
+    report = Report()
+    table = table_of(function("f"), function("f"), CUSTOM, CUSTOM, report=report)
+
+    assert names(table) == ["f", "apply_patch"]
+    assert report.entries == ()
+
+
+KINDS = st.sampled_from(["function", "custom"])
+SPACES = st.none() | st.text(min_size=1).filter(lambda name: name != "functions")
+
+
+@given(st.lists(st.tuples(KINDS, SPACES, st.text(min_size=1)), unique=True))
+@settings(max_examples=200, deadline=None)
+def test_every_name_is_legal_unique_and_comes_back(
+    tools: list[tuple[str, str | None, str]],
+) -> None:
+    members = [(space, {"type": kind, "name": name}) for kind, space, name in tools]
+    declared = [member if space is None else namespace(space, member) for space, member in members]
     table = table_of(*declared)
 
     flat = names(table)
     assert len(flat) == len(set(flat)) == len(declared)
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in flat)
     routes = [table.route(name) for name in flat]
-    assert [(route.namespace, route.name) for route in routes] == [
-        pair for pair in tools if pair[0] != "functions"
-    ]
-    assert [table.flat(route.namespace, route.name) for route in routes] == flat
-
-
-@pytest.mark.parametrize("choice", ["auto", "none", "required"])
-def test_a_mode_stays_as_it_is(choice: str) -> None:
-    assert choose(table_of(function("f")), choice) == choice
-
-
-@pytest.mark.parametrize("choice", ["auto", "none", None])
-def test_without_tools_there_is_no_choice(choice: str | None) -> None:
-    assert choose(table_of({"type": "web_search"}), choice) is None
-
-
-def test_required_without_a_usable_tool_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="'required'") as refused:
-        choose(table_of({"type": "web_search"}), "required")
-
-    assert refused.value.param == "tool_choice"
-
-
-def test_a_named_function_is_chosen_by_its_flat_name() -> None:
-    table = table_of(function("a.b"), namespace("n", function("f")))
-
-    assert choose(table, {"type": "function", "name": "a.b"}) == NamedFunction("a_b")
-    choice = {"type": "function", "name": "f", "namespace": "n"}
-    assert choose(table, choice) == NamedFunction("n__f")
-
-
-@pytest.mark.parametrize("kind", ["function", "custom"])
-def test_a_choice_of_a_tool_that_is_not_there_is_refused_in_openais_words(kind: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        choose(table_of(function("g")), {"type": kind, "name": "f"})
-
-    assert refused.value.message == "Tool choice 'f' not found in 'tools' parameter."
-    assert refused.value.param == "tool_choice"
-
-
-def test_a_function_cannot_be_chosen_as_a_custom_tool() -> None:
-    with pytest.raises(InvalidRequest, match="not found"):
-        choose(table_of(function("f")), {"type": "custom", "name": "f"})
-
-
-@pytest.mark.parametrize("kind", ["web_search", "mcp", "apply_patch", "shell"])
-def test_a_tool_that_cannot_be_offered_cannot_be_forced(kind: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"'{kind}'"):
-        choose(table_of(function("f"), {"type": kind}), {"type": kind})
-
-
-def test_allowed_tools_narrows_the_definitions_and_the_calls() -> None:
-    table = table_of(function("f"), function("g"), namespace("n", function("h"), function("i")))
-    allowed = [
-        {"type": "function", "name": "g"},
-        {"type": "namespace", "name": "n"},
-        {"type": "web_search"},
-    ]
-    report = Report()
-    choice = {"type": "allowed_tools", "mode": "required", "tools": allowed}
-
-    assert choose(table, choice, report) == "required"
-    assert names(table) == ["g", "n__h", "n__i"]
-    assert [table.permits(name) for name in ("f", "g", "n__h", "made_up")] == [
-        False,
-        True,
-        True,
-        False,
-    ]
-    assert report.header() == "dropped_tool; web_search"
-
-
-def test_a_table_without_a_subset_permits_every_call() -> None:
-    assert table_of(function("f")).permits("made_up")
-
-
-def test_an_allowed_tool_that_is_not_there_is_refused() -> None:
-    choice = {"type": "allowed_tools", "mode": "auto", "tools": [function("f"), function("x")]}
-
-    with pytest.raises(InvalidRequest, match="'x' not found") as refused:
-        choose(table_of(function("f")), choice)
-
-    assert refused.value.param == "tool_choice.tools[1]"
-
-
-def test_an_allowed_function_without_a_name_is_refused() -> None:
-    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function"}]}
-
-    with pytest.raises(InvalidRequest) as refused:
-        choose(table_of(function("f")), choice)
-
-    assert refused.value.param == "tool_choice.tools[0].name"
-
-
-def test_required_of_an_empty_subset_is_refused() -> None:
-    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]}
-
-    with pytest.raises(InvalidRequest, match="'required'"):
-        choose(table_of(function("f")), choice)
+    assert [(route.kind, route.namespace, route.name) for route in routes] == tools
+    assert [table.flat(route.kind, route.namespace, route.name) for route in routes] == flat

@@ -1,64 +1,10 @@
-from typing import Any
-
 import pytest
 from pydantic_core import to_json
 
 from qwen_mitm.errors import InvalidRequest
-from qwen_mitm.wire.responses import (
-    Compaction,
-    FunctionCall,
-    FunctionCallOutput,
-    HostedReceipt,
-    ItemReference,
-    Message,
-    Reasoning,
-    TextPart,
-    UnknownItem,
-    parse_request,
-)
-
-
-def items_of(*items: Any) -> tuple[Any, ...]:
-    request = parse_request(to_json({"input": items}))
-    assert isinstance(request.input, tuple)
-    return request.input
-
-
-def test_an_item_with_a_role_and_no_type_is_a_message() -> None:
-    (message,) = items_of({"role": "user", "content": "hi"})
-
-    assert isinstance(message, Message)
-    assert (message.role, message.content) == ("user", "hi")
-
-
-def test_a_null_type_counts_as_no_type() -> None:
-    message, reference = items_of(
-        {"type": None, "role": "user", "content": "hi"}, {"type": None, "id": "rs_1"}
-    )
-
-    assert isinstance(message, Message)
-    assert isinstance(reference, ItemReference)
-
-
-@pytest.mark.parametrize(
-    ("item", "model"),
-    [
-        ({"type": "message", "role": "user", "content": []}, Message),
-        ({"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}, FunctionCall),
-        ({"type": "function_call_output", "call_id": "c", "output": "x"}, FunctionCallOutput),
-        ({"type": "reasoning", "summary": []}, Reasoning),
-        ({"type": "item_reference", "id": "msg_1"}, ItemReference),
-        ({"type": "compaction", "encrypted_content": "x"}, Compaction),
-        ({"type": "compaction_trigger"}, Compaction),
-        ({"type": "web_search_call", "id": "ws_1", "status": "completed"}, HostedReceipt),
-        ({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}, UnknownItem),
-        ({"type": "something_of_tomorrow"}, UnknownItem),
-    ],
-)
-def test_every_item_type_has_its_model(item: dict[str, Any], model: type) -> None:
-    (parsed,) = items_of(item)
-
-    assert type(parsed) is model
+from qwen_mitm.wire.content import TextPart
+from qwen_mitm.wire.input_items import Message
+from qwen_mitm.wire.responses import parse_request
 
 
 def test_unknown_keys_are_accepted_everywhere() -> None:

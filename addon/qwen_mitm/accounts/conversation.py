@@ -6,13 +6,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from qwen_mitm.wire.responses import (
-    ImagePart,
-    Message,
-    RefusalPart,
-    ResponsesRequest,
-    TextPart,
-)
+from qwen_mitm.wire.content import ImagePart, RefusalPart, TextPart
+from qwen_mitm.wire.input_items import Message
+from qwen_mitm.wire.responses import ResponsesRequest
 
 #: Of Codex, of older Codex, and of OpenCode; the first that is there counts.
 SESSION_HEADERS: Final = (

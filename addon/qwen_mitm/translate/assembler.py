@@ -11,17 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from qwen_mitm.translate.call_fragments import CallFragments
+from qwen_mitm.translate.call_fragments import Call, CallFragments
+from qwen_mitm.translate.call_items import CALL_ITEMS, CallStart
 from qwen_mitm.translate.cumulative import CumulativeDeltas
 from qwen_mitm.translate.events import EventWriter, encode_json
-from qwen_mitm.translate.items import (
-    FunctionCall,
-    ItemStatus,
-    Message,
-    OutputItem,
-    Reasoning,
-    open_call,
-)
+from qwen_mitm.translate.items import ItemStatus, Message, OutputItem, Reasoning
 from qwen_mitm.translate.outcome import counted_usage, error_object, estimated_usage
 from qwen_mitm.translate.parts import OUTPUT_TEXT, REFUSAL, PartKind, TextPart
 from qwen_mitm.translate.tools import ToolTable
@@ -62,7 +56,7 @@ class AnswerContext:
     tools: ToolTable
     reasoning: Literal["summary", "content"]
     new_id: Callable[[str], str]
-    """A new id for a prefix (``resp``, ``msg``, ``fc``, ``rs``, ``call``), as ``msg_…``."""
+    """A new id for a prefix (``resp``, ``msg``, ``rs``, ``call``, a call item's), as ``msg_…``."""
     clock: Callable[[], float]
     estimated_input_tokens: int
     seal: Callable[[str], str] | None = None
@@ -250,27 +244,33 @@ class Assembler:
         call = self._calls.call_for(fragment)
         arguments = call.take(fragment)
         if call.item is None:
-            # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
-            if call.name is None or not self._context.tools.permits(call.name):
-                return
-            self._close_text()
-            call.item = self._open_call(call.name, call.upstream_id)
-            arguments = call.arguments
-        if arguments:
+            self._open_call(call)
+        elif arguments:
             # Text between the fragments of calls is an item of its own (§8).
             self._close_text()
             call.item.append(arguments)
 
-    def _open_call(self, name: str, upstream_id: str | None) -> FunctionCall:
+    def _open_call(self, call: Call, *, ended: bool = False) -> None:
+        """Makes the item of a call, if enough of it is there to show."""
+        # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
+        if call.name is None or not self._context.tools.permits(call.name):
+            return
+        route = self._context.tools.route(call.name)
+        kind = CALL_ITEMS[route.kind]
+        if kind.opens_whole and not (ended or call.is_whole):
+            return
+        self._close_text()
         new_id = self._context.new_id
-        call_id = upstream_id
+        call_id = call.upstream_id
         if call_id is None or call_id in self._call_ids:
             call_id = new_id("call")
         self._call_ids.add(call_id)
-        route = self._context.tools.route(name)
-        item = open_call(self._events, new_id("fc"), len(self._items), call_id, route)
-        self._items.append(item)
-        return item
+        place = len(self._items)
+        start = CallStart(
+            self._events, new_id(kind.id_prefix), place, call_id, route, call.arguments
+        )
+        call.item = kind(start)
+        self._items.append(call.item)
 
     def _close_text(self) -> None:
         if self._message is None and self._thought is None:
@@ -290,7 +290,10 @@ class Assembler:
 
     def _release_calls(self) -> None:
         for call in self._calls:
-            if call.item is not None and (rest := call.rest()):
+            rest = call.rest()
+            if call.item is None:
+                self._open_call(call)
+            elif rest:
                 call.item.append(rest)
 
     def _finish(self) -> None:
@@ -307,6 +310,9 @@ class Assembler:
             # Codex runs every call that is done, and runs it again when it repeats the request.
             self._fail(_NAMELESS)
         else:
+            for call in self._calls:
+                if call.item is None:
+                    self._open_call(call, ended=True)
             self._close_items()
             self._completed_at = int(self._context.clock())
             self._end_with("completed")
@@ -324,8 +330,11 @@ class Assembler:
         open_items = [item for item in self._items if item.is_open]
         cut: set[OutputItem] = set()
         if self._incomplete_reason is not None:
-            cut = {call.item for call in self._calls if call.item and call.is_cut_short}
-            cut |= set(open_items[-1:])
+            broken = [call.item for call in self._calls if call.is_cut_short]
+            cut = {item for item in broken if item is not None}
+            # A built-in tool's call that was cut has no item.
+            if None not in broken:
+                cut |= set(open_items[-1:])
         for item in open_items:
             item.close("incomplete" if item in cut else "completed")
 

@@ -6,18 +6,24 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from qwen_mitm.translate.call_items import CallItem
 from qwen_mitm.translate.cumulative import CumulativeDeltas
-from qwen_mitm.translate.items import FunctionCall
 from qwen_mitm.wire.chat import ToolCallDelta
 
 _OUTSIDE_STRINGS: Final = re.compile(r'["{}\[\]]')
+_BEGINS_JSON: Final = ("{", "[", '"')
 _IN_A_STRING: Final = re.compile(r'["\\]')
 
 
 class JsonProgress:
-    """How far a JSON object or array has come; looks at brackets and strings only."""
+    """How far a JSON object or array has come; looks at brackets and strings only.
+
+    A text that begins otherwise, as of models that take no notice of the schema, is neither whole
+    nor cut short.
+    """
 
     def __init__(self) -> None:
+        self._is_json: bool | None = None
         self._depth = 0
         self._opened = False
         self._in_string = False
@@ -32,6 +38,10 @@ class JsonProgress:
         return self._depth > 0 or self._in_string
 
     def feed(self, text: str) -> None:
+        if self._is_json is None and (begun := text.lstrip()):
+            self._is_json = begun[0] in _BEGINS_JSON
+        if not self._is_json:
+            return
         position = 0
         if self._escaped and text:
             self._escaped = False
@@ -68,8 +78,8 @@ class Call:
     def __init__(self) -> None:
         self.upstream_id: str | None = None
         self.name: str | None = None
-        self.item: FunctionCall | None = None
-        """Its output item, once the name is known."""
+        self.item: CallItem | None = None
+        """Its output item, once there is enough to show."""
         self._arguments: list[str] = []
         self._scanned = 0
         self._progress = JsonProgress()
@@ -188,7 +198,9 @@ class CallFragments:
 
 def _no_object_may_follow(arguments: str) -> bool:
     """Whether arguments that come once more are a running total: ``{"a":{"a":1}}`` is none."""
-    return not arguments.rstrip().endswith((":", ",", "["))
+    return arguments.lstrip().startswith(_BEGINS_JSON) and not arguments.rstrip().endswith(
+        (":", ",", "[")
+    )
 
 
 def _moved(call: Call, fragment: ToolCallDelta) -> bool:

@@ -7,7 +7,7 @@ from typing import assert_never
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import Profile
 from qwen_mitm.wire.chat_request import ChatAudio, ChatFile, ChatImage, ChatPart, ChatText
-from qwen_mitm.wire.responses import (
+from qwen_mitm.wire.content import (
     AudioPart,
     Content,
     ContentPart,

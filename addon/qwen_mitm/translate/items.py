@@ -1,5 +1,7 @@
 """The output items of a response; each writes its own events while it grows (responses-to-chat §8).
 
+Messages and thoughts are here, calls in ``call_items``.
+
 An item is open from its construction to ``close()``. Its JSON is the same in ``output_item.done``
 and in every later snapshot.
 """
@@ -11,9 +13,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from qwen_mitm.translate.events import DeltaFrame, EventWriter
+from qwen_mitm.translate.events import EventWriter
 from qwen_mitm.translate.parts import REASONING_TEXT, SUMMARY_TEXT, PartKind, TextPart
-from qwen_mitm.translate.tools import ToolRoute
 from qwen_mitm.wire.response_object import JsonObject
 
 type ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -132,85 +133,3 @@ class Reasoning(OutputItem):
         self.part.close()
         if self._seal is not None:
             self._sealed = self._seal(self.part.text)
-
-
-class FunctionCall(OutputItem):
-    """A call of a function; its name and namespace are the ones that the client declared."""
-
-    def __init__(
-        self,
-        events: EventWriter,
-        id: str,  # noqa: A002 - the name of the field in the item
-        output_index: int,
-        call_id: str,
-        route: ToolRoute,
-    ) -> None:
-        super().__init__(events, id, output_index)
-        self._call_id = call_id
-        self._route = route
-        self._arguments: list[str] = []
-        self._held: str | None = ""
-        """Arguments that may turn out to be none at all; None once it is clear that they are."""
-        self._where: JsonObject = {"item_id": id, "output_index": output_index}
-        self._frame = DeltaFrame("response.function_call_arguments.delta", self._where)
-        self._announce()
-
-    @property
-    def characters(self) -> int:
-        return len(self.arguments) + len(self._route.name)
-
-    @property
-    def arguments(self) -> str:
-        if len(self._arguments) > 1:
-            self._arguments = ["".join(self._arguments)]
-        return self._arguments[0] if self._arguments else ""
-
-    def append(self, arguments: str) -> None:
-        if self._held is not None:
-            arguments = self._held + arguments
-            # Hosts write "", " " or "null" for a call without arguments, where clients need "{}".
-            if "null".startswith(arguments.strip()):
-                self._held = arguments
-                return
-            self._held = None
-        self._write(arguments)
-
-    def as_json(self, status: ItemStatus) -> JsonObject:
-        item: JsonObject = {
-            "type": "function_call",
-            "id": self.id,
-            "call_id": self._call_id,
-            "name": self._route.name,
-            "arguments": self.arguments,
-            "status": status,
-        }
-        if self._route.namespace is not None:
-            item["namespace"] = self._route.namespace
-        return item
-
-    def _write(self, arguments: str) -> None:
-        self._arguments.append(arguments)
-        self._events.write_delta(self._frame, arguments)
-
-    def _finish(self, status: ItemStatus) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            if status == "completed" and held.strip() in ("", "null"):
-                held = "{}"
-            if held:
-                self._write(held)
-        self._events.write(
-            "response.function_call_arguments.done",
-            {**self._where, "arguments": self.arguments, "name": self._route.name},
-        )
-
-
-def open_call(
-    events: EventWriter,
-    id: str,  # noqa: A002 - the name of the field in the item
-    output_index: int,
-    call_id: str,
-    route: ToolRoute,
-) -> FunctionCall:
-    """The item that answers a call of this tool; every kind is answered as a function for now."""
-    return FunctionCall(events, id, output_index, call_id, route)

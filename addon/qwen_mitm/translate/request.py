@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic_core import to_json
@@ -9,13 +10,22 @@ from pydantic_core import to_json
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import GENERIC, Profile
 from qwen_mitm.translate.chat_body import host_losses
-from qwen_mitm.translate.history import Conversation, HistoryContext, Unseal, add_items
+from qwen_mitm.translate.conversation import Conversation
+from qwen_mitm.translate.history import HistoryContext, Unseal, add_items
 from qwen_mitm.translate.report import Report
-from qwen_mitm.translate.tools import ToolTable, chosen_tool, offered_tools
+from qwen_mitm.translate.tool_choice import chosen_tool
+from qwen_mitm.translate.tools import ToolTable, offered_tools
 from qwen_mitm.wire.chat_request import ChatRequest, ChatText, ChatToolChoice
-from qwen_mitm.wire.request_tools import Echoed
+from qwen_mitm.wire.configuration import JsonSchemaFormat, ReasoningConfig, TextConfig
+from qwen_mitm.wire.input_items import (
+    AdditionalTools,
+    ConfigurationUpdate,
+    InputItem,
+    ToolSearchOutput,
+)
+from qwen_mitm.wire.request_tools import Echoed, Tool
 from qwen_mitm.wire.response_object import JsonObject, ResponseEcho
-from qwen_mitm.wire.responses import JsonSchemaFormat, ResponsesRequest
+from qwen_mitm.wire.responses import ResponsesRequest
 
 _LOGPROBS = "message.output_text.logprobs"
 
@@ -35,13 +45,17 @@ def translate(
     profile: Profile = GENERIC,
     default_model: str | None = None,
     unseal: Unseal | None = None,
+    unseal_summary: Unseal | None = None,
 ) -> Translation:
     """What goes upstream, and what the answer needs to know of the request.
 
     ``profile`` is the one of the account that is tried first: it decides about files, and about
-    warnings. What the caller would get something else for is an ``InvalidRequest``.
+    warnings. ``unseal`` opens thoughts and ``unseal_summary`` compactions, those of the latter that
+    it cannot open are refused. What the caller would get something else for is an
+    ``InvalidRequest``.
     """
     _refuse_state(request)
+    request = _configured(request)
     model = request.model or default_model
     if model is None:
         raise InvalidRequest(
@@ -49,11 +63,12 @@ def translate(
             param="model",
         )
     report = Report()
-    tools = offered_tools(request.tools or (), report)
+    tools = offered_tools(_declared(request), report)
     choice = chosen_tool(request.tool_choice, tools, report)
-    conversation = _conversation(
-        request, HistoryContext(tools=tools, profile=profile, report=report, unseal=unseal)
+    context = HistoryContext(
+        tools=tools, profile=profile, report=report, unseal=unseal, unseal_summary=unseal_summary
     )
+    conversation = _conversation(request, context)
     chat = _chat(request, model, conversation, tools, choice)
     for code, what in host_losses(chat, profile):
         report.add(code, what)
@@ -132,14 +147,43 @@ def _refuse_state(request: ResponsesRequest) -> None:
         )
 
 
+def _items(request: ResponsesRequest) -> tuple[InputItem, ...]:
+    return request.input if isinstance(request.input, tuple) else ()
+
+
+def _declared(request: ResponsesRequest) -> Iterator[tuple[str, Tool]]:
+    """All the tools that the model can reach, with their JSON paths (§4)."""
+    for index, tool in enumerate(request.tools or ()):
+        yield f"tools[{index}]", tool
+    for index, item in enumerate(_items(request)):
+        if isinstance(item, AdditionalTools | ToolSearchOutput):
+            for position, tool in enumerate(item.tools):
+                yield f"input[{index}].tools[{position}]", tool
+
+
+def _configured(request: ResponsesRequest) -> ResponsesRequest:
+    """With what the ``configuration_update`` items change: each setting's last one counts."""
+    reasoning = request.reasoning or ReasoningConfig()
+    text = request.text or TextConfig()
+    updates = [item for item in _items(request) if isinstance(item, ConfigurationUpdate)]
+    for item in updates:
+        if item.reasoning is not None and item.reasoning.effort is not None:
+            reasoning = reasoning.model_copy(update={"effort": item.reasoning.effort})
+        if item.text is not None and item.text.format is not None:
+            text = text.model_copy(update={"format": item.text.format})
+    if not updates:
+        return request
+    return request.model_copy(update={"reasoning": reasoning, "text": text})
+
+
 def _conversation(request: ResponsesRequest, context: HistoryContext) -> Conversation:
     conversation = Conversation()
     if request.instructions:
         conversation.system.append(request.instructions)
     if isinstance(request.input, str):
         conversation.add_user((ChatText(request.input),))
-    elif request.input is not None:
-        add_items(conversation, request.input, context)
+    else:
+        add_items(conversation, _items(request), context)
     return conversation
 
 

@@ -1,4 +1,4 @@
-"""One table of tools for definitions, history and answer, so that they agree (§4, §5)."""
+"""One table of tools for definitions, history and answer, so that they agree (§4)."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, assert_never
+from typing import Final, assert_never
 
 from qwen_mitm.errors import InvalidRequest
+from qwen_mitm.translate.definitions import ClientRunTool, ToolKind, definition
 from qwen_mitm.translate.report import Report
-from qwen_mitm.wire.chat_request import ChatToolChoice, FunctionDefinition, NamedFunction
+from qwen_mitm.wire.chat_request import FunctionDefinition
 from qwen_mitm.wire.request_tools import (
-    AllowedTool,
-    AllowedTools,
-    BuiltInChoice,
-    ClientTool,
-    ClientToolType,
+    ApplyPatchTool,
+    CustomTool,
     FunctionTool,
     HostedTool,
+    LocalShellTool,
     MemberTool,
-    NamedChoice,
     NamespaceTool,
+    ShellTool,
     Tool,
-    ToolChoice,
+    ToolSearchTool,
     UnknownTool,
 )
 
-type ToolKind = Literal["function"] | ClientToolType
-
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _LONGEST_NAME: Final = 64
-# Its members are the plain functions; clients name it or leave it out.
+# Its members are the plain tools; clients name it or leave it out.
 _IMPLICIT_NAMESPACE: Final = "functions"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRoute:
-    """What the client calls the tool behind a flat name."""
+    """What the client calls the tool behind a flat name; a built-in tool is called by its kind."""
 
     kind: ToolKind
     namespace: str | None
     name: str
+
+    @property
+    def has_name(self) -> bool:
+        """False for the built-in tools: there is one of each, and their calls name no namespace."""
+        return self.kind in ("function", "custom")
 
 
 class ToolTable:
@@ -49,16 +51,14 @@ class ToolTable:
 
     def __init__(self) -> None:
         self._routes: dict[str, ToolRoute] = {}
-        self._flat: dict[tuple[str | None, str], str] = {}
+        self._flat: dict[ToolRoute, str] = {}
         self._definitions: dict[str, FunctionDefinition] = {}
         self._permitted: frozenset[str] | None = None
 
     @property
     def definitions(self) -> tuple[FunctionDefinition, ...]:
         """Of the tools that the model may use."""
-        return tuple(
-            definition for name, definition in self._definitions.items() if self.permits(name)
-        )
+        return tuple(made for name, made in self._definitions.items() if self.permits(name))
 
     def route(self, flat_name: str) -> ToolRoute:
         """A name that was never offered, which models make up, is a plain function's."""
@@ -68,38 +68,45 @@ class ToolTable:
         """False for a tool outside the subset of ``allowed_tools``: its calls are suppressed."""
         return self._permitted is None or flat_name in self._permitted
 
-    def flat(self, namespace: str | None, name: str) -> str:
+    def flat(self, kind: ToolKind, namespace: str | None, name: str) -> str:
         """The name in Chat; a tool of the history that is no longer offered gets a legal one."""
-        known = self.find(namespace, name)
-        return known if known is not None else self._unused(_joined(namespace, name))
+        known = self.find(kind, namespace, name)
+        return known if known is not None else self._unused(ToolRoute(kind, namespace, name))
 
-    def find(self, namespace: str | None, name: str) -> str | None:
-        return self._flat.get((_explicit(namespace), name))
+    def find(self, kind: ToolKind, namespace: str | None, name: str) -> str | None:
+        return self._flat.get(_key(ToolRoute(kind, namespace, name)))
+
+    def name_of(self, namespace: str | None, tool: Tool) -> str | None:
+        """The name in Chat of a declared tool; None for one that the model was not offered."""
+        match tool:
+            case FunctionTool() | CustomTool():
+                return self.find(tool.type, namespace, tool.name)
+            case ToolSearchTool() | LocalShellTool() | ShellTool() | ApplyPatchTool():
+                return self.find(tool.type, None, tool.type)
+            case _:
+                return None
 
     def members(self, namespace: str) -> list[str]:
         return [flat for flat, route in self._routes.items() if route.namespace == namespace]
 
-    def add(self, namespace: str | None, tool: FunctionTool) -> bool:
-        """False, and no change, when a tool of that name is there already."""
-        key = (_explicit(namespace), tool.name)
-        if key in self._flat:
-            return False
-        flat = self._unused(_joined(namespace, tool.name))
-        self._flat[key] = flat
-        self._routes[flat] = ToolRoute("function", namespace, tool.name)
-        self._definitions[flat] = FunctionDefinition(
-            name=flat,
-            description=tool.description,
-            parameters=tool.parameters or {"type": "object", "properties": {}},
-            strict=tool.strict,
-        )
+    def add(self, namespace: str | None, tool: ClientRunTool) -> bool:
+        """False, and no change, when another tool goes by that name already."""
+        name = tool.name if isinstance(tool, FunctionTool | CustomTool) else tool.type
+        route = ToolRoute(tool.type, namespace, name)
+        known = self._flat.get(_key(route))
+        if known is not None:
+            return self._definitions[known] == definition(tool, known)
+        flat = self._unused(route)
+        self._flat[_key(route)] = flat
+        self._routes[flat] = route
+        self._definitions[flat] = definition(tool, flat)
         return True
 
     def permit_only(self, flat_names: Iterable[str]) -> None:
         self._permitted = frozenset(flat_names)
 
-    def _unused(self, name: str) -> str:
-        legal = candidate = _legal(name)
+    def _unused(self, route: ToolRoute) -> str:
+        legal = candidate = _legal(_joined(route))
         count = 1
         while candidate in self._routes:
             count += 1
@@ -108,16 +115,18 @@ class ToolTable:
         return candidate
 
 
-def offered_tools(tools: Iterable[Tool], report: Report) -> ToolTable:
-    """The table of a request; what the model cannot be offered is in the report."""
+def offered_tools(tools: Iterable[tuple[str, Tool]], report: Report) -> ToolTable:
+    """The table of these tools, each with its JSON path; the report has those that are not in it.
+
+    A tool that comes once more, as clients repeat what a search found, is one tool.
+    """
     table = ToolTable()
-    for index, tool in enumerate(tools):
+    for where, tool in tools:
         if isinstance(tool, NamespaceTool):
             for position, member in enumerate(tool.tools):
-                where = f"tools[{index}].tools[{position}]"
-                _offer(member, tool.name, where, table, report)
+                _offer(member, tool.name, f"{where}.tools[{position}]", table, report)
         else:
-            _offer(tool, None, f"tools[{index}]", table, report)
+            _offer(tool, None, where, table, report)
     return table
 
 
@@ -125,11 +134,18 @@ def _offer(
     tool: MemberTool, namespace: str | None, where: str, table: ToolTable, report: Report
 ) -> None:
     match tool:
-        case FunctionTool():
+        case ToolSearchTool(execution="client") | ShellTool(environment=None):
+            table.add(namespace, tool)
+        case ToolSearchTool() | HostedTool():
+            report.add("dropped_tool", tool.type)
+        case ShellTool():
+            _refuse_container(tool, where)
+            table.add(namespace, tool)
+        case LocalShellTool() | ApplyPatchTool():
+            table.add(namespace, tool)
+        case FunctionTool() | CustomTool():
             if not table.add(namespace, tool):
                 report.add("duplicate_tool", tool.name)
-        case ClientTool() | HostedTool():
-            report.add("dropped_tool", tool.type)
         case UnknownTool():
             raise InvalidRequest(
                 f"Tools of type '{tool.type[:64]}' are not supported. Remove the tool, or declare "
@@ -140,73 +156,29 @@ def _offer(
             assert_never(tool)
 
 
-def chosen_tool(
-    choice: ToolChoice | None, table: ToolTable, report: Report
-) -> ChatToolChoice | None:
-    """The Chat form of tool_choice; ``allowed_tools`` narrows what the table permits.
-
-    ``None`` without tools: Chat hosts refuse a tool_choice then (§3).
-    """
-    match choice:
-        case None:
-            return None
-        case "required" if not table.definitions:
-            raise InvalidRequest(
-                "Tool choice 'required' needs at least one tool that this host can use. Offer a "
-                "function, or use 'auto'.",
-                param="tool_choice",
-            )
-        case "auto" | "none" | "required":
-            return choice if table.definitions else None
-        case NamedChoice():
-            flat = table.find(choice.namespace, choice.name)
-            if flat is None or table.route(flat).kind != choice.type:
-                raise _not_found(choice.name, "tool_choice")
-            return NamedFunction(flat)
-        case AllowedTools():
-            table.permit_only(_allowed(choice.tools, table, report))
-            return chosen_tool(choice.mode, table, report)
-        case BuiltInChoice():
-            raise InvalidRequest(
-                f"Tool choice '{choice.type[:64]}' cannot be forced: this host has no such tool. "
-                "Choose a function, or use 'auto'.",
-                param="tool_choice",
-            )
-        case _:
-            assert_never(choice)
+def _refuse_container(tool: ShellTool, where: str) -> None:
+    environment = tool.environment
+    if environment is not None and environment.type != "local":
+        raise InvalidRequest(
+            f"A shell in an environment of type '{environment.type[:64]}' would run at OpenAI. Use "
+            "the environment 'local'.",
+            param=f"{where}.environment.type",
+        )
 
 
-def _allowed(tools: tuple[AllowedTool, ...], table: ToolTable, report: Report) -> set[str]:
-    permitted: set[str] = set()
-    for index, tool in enumerate(tools):
-        where = f"tool_choice.tools[{index}]"
-        if tool.type not in {"function", "namespace"}:
-            report.add("dropped_tool", tool.type)
-        elif tool.name is None:
-            raise InvalidRequest(
-                f"Missing required parameter: '{where}.name'.", param=f"{where}.name"
-            )
-        elif tool.type == "namespace":
-            permitted.update(table.members(tool.name))
-        else:
-            flat = table.find(tool.namespace, tool.name)
-            if flat is None:
-                raise _not_found(tool.name, where)
-            permitted.add(flat)
-    return permitted
-
-
-def _not_found(name: str, param: str) -> InvalidRequest:
-    return InvalidRequest(f"Tool choice '{name[:64]}' not found in 'tools' parameter.", param=param)
+def _key(route: ToolRoute) -> ToolRoute:
+    if not route.has_name:
+        return ToolRoute(route.kind, None, route.kind)
+    return ToolRoute(route.kind, _explicit(route.namespace), route.name)
 
 
 def _explicit(namespace: str | None) -> str | None:
     return None if namespace == _IMPLICIT_NAMESPACE else namespace
 
 
-def _joined(namespace: str | None, name: str) -> str:
-    outer = _explicit(namespace)
-    return name if outer is None else f"{outer}__{name}"
+def _joined(route: ToolRoute) -> str:
+    key = _key(route)
+    return key.name if key.namespace is None else f"{key.namespace}__{key.name}"
 
 
 def _legal(name: str) -> str:

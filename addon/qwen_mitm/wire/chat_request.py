@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from qwen_mitm.wire.configuration import Effort
 from qwen_mitm.wire.response_object import JsonObject
-from qwen_mitm.wire.responses import Effort
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,14 +50,49 @@ class FunctionTool(Echoed):
     strict: bool | None = None
 
 
-type ClientToolType = Literal["custom", "tool_search", "local_shell", "shell", "apply_patch"]
+class AnyText(Echoed):
+    type: Literal["text"]
 
 
-class ClientTool(Echoed):
-    """A tool that the client runs and that is no function; only ``custom`` has a name."""
+class Grammar(Echoed):
+    type: Literal["grammar"]
+    syntax: str
+    definition: str
 
-    type: ClientToolType
-    name: str | None = None
+
+class CustomTool(Echoed):
+    """A tool whose input is free text."""
+
+    type: Literal["custom"]
+    name: str = Field(min_length=1)
+    description: str | None = None
+    format: Annotated[AnyText | Grammar, Field(discriminator="type")] | None = None
+
+
+class ToolSearchTool(Echoed):
+    """Finds tools that were not offered; OpenAI searches unless ``execution`` is client."""
+
+    type: Literal["tool_search"]
+    execution: Literal["server", "client"] | None = None
+    description: str | None = None
+    parameters: AnyObject | None = None
+
+
+class LocalShellTool(Echoed):
+    type: Literal["local_shell"]
+
+
+class ShellEnvironment(Echoed):
+    type: str
+
+
+class ShellTool(Echoed):
+    type: Literal["shell"]
+    environment: ShellEnvironment | None = None
+
+
+class ApplyPatchTool(Echoed):
+    type: Literal["apply_patch"]
 
 
 class HostedTool(Echoed):
@@ -70,7 +105,9 @@ class UnknownTool(Echoed):
     type: str
 
 
-_CLIENT_TOOLS: Final = frozenset({"custom", "tool_search", "local_shell", "shell", "apply_patch"})
+_CLIENT_TOOLS: Final = frozenset(
+    {"function", "namespace", "custom", "tool_search", "local_shell", "shell", "apply_patch"}
+)
 _HOSTED_TOOLS: Final = frozenset(
     {"file_search", "code_interpreter", "image_generation", "mcp", "programmatic_tool_calling"}
 )
@@ -87,10 +124,8 @@ def _tool_tag(tool: object) -> str | None:
     kind = tool.get("type")
     if not isinstance(kind, str):
         return "<unknown>"
-    if kind in {"function", "namespace"}:
-        return f"<{kind}>"
     if kind in _CLIENT_TOOLS:
-        return "<client>"
+        return f"<{kind}>"
     return "<hosted>" if _is_hosted(kind) else "<unknown>"
 
 
@@ -101,7 +136,11 @@ def _member_tag(tool: object) -> str | None:
 
 type MemberTool = Annotated[
     Annotated[FunctionTool, Tag("<function>")]
-    | Annotated[ClientTool, Tag("<client>")]
+    | Annotated[CustomTool, Tag("<custom>")]
+    | Annotated[ToolSearchTool, Tag("<tool_search>")]
+    | Annotated[LocalShellTool, Tag("<local_shell>")]
+    | Annotated[ShellTool, Tag("<shell>")]
+    | Annotated[ApplyPatchTool, Tag("<apply_patch>")]
     | Annotated[HostedTool, Tag("<hosted>")]
     | Annotated[UnknownTool, Tag("<unknown>")],
     Discriminator(_member_tag),
@@ -118,7 +157,11 @@ class NamespaceTool(Echoed):
 type Tool = Annotated[
     Annotated[FunctionTool, Tag("<function>")]
     | Annotated[NamespaceTool, Tag("<namespace>")]
-    | Annotated[ClientTool, Tag("<client>")]
+    | Annotated[CustomTool, Tag("<custom>")]
+    | Annotated[ToolSearchTool, Tag("<tool_search>")]
+    | Annotated[LocalShellTool, Tag("<local_shell>")]
+    | Annotated[ShellTool, Tag("<shell>")]
+    | Annotated[ApplyPatchTool, Tag("<apply_patch>")]
     | Annotated[HostedTool, Tag("<hosted>")]
     | Annotated[UnknownTool, Tag("<unknown>")],
     Discriminator(_tool_tag),
