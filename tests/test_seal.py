@@ -15,12 +15,13 @@ from qwen_mitm.seal import Seal, SealedKind, installed_seal, key_path
 ADDON = Path(__file__).parents[1] / "addon"
 SEAL = Seal(bytes(32))
 OTHER = Seal(bytes(31) + b"\x01")
-PRINTS_A_TOKEN = """
+MAKES_KEYS = """
 import sys
 from pathlib import Path
 from qwen_mitm.seal import installed_seal
-sys.stdin.read(1)
-print(installed_seal(Path(sys.argv[1])).seal("thought", "of this process"))
+print("ready", flush=True)
+for line in sys.stdin:
+    print(installed_seal(Path(line.rstrip("\\n"))).seal("thought", "of this process"), flush=True)
 """
 
 only_posix = pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
@@ -185,28 +186,34 @@ def test_a_key_that_is_a_symbolic_link_is_made_where_it_points_to(path: Path) ->
     assert installed_seal(elsewhere).unseal("thought", token) == "linked"
 
 
-def test_processes_that_make_the_key_at_once_end_up_with_one(path: Path) -> None:
+def test_processes_that_make_the_key_at_once_end_up_with_one(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PRINTS_A_TOKEN, str(path)],
+            [sys.executable, "-c", MAKES_KEYS],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ADDON)},
         )
-        for _ in range(4)
+        for _ in range(3)
     ]
+    pipes = [(p.stdin, p.stdout) for p in processes if p.stdin and p.stdout]
+    assert [output.readline() for _, output in pipes] == ["ready\n"] * 3
+    for number in range(20):
+        path = tmp_path / str(number) / "qwen-mitm.key"
+        for commands, _ in pipes:
+            commands.write(f"{path}\n")
+            commands.flush()
+        tokens = [output.readline().strip() for _, output in pipes]
+
+        seal = installed_seal(path)
+
+        assert [seal.unseal("thought", token) for token in tokens] == ["of this process"] * 3
+        names = {entry.name for entry in path.parent.iterdir()}
+        assert names <= {"qwen-mitm.key", "qwen-mitm.key.lock-qwen-mitm"}
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    tokens = [process.communicate(timeout=50)[0].strip() for process in processes]
-
-    seal = installed_seal(path)
-
-    assert [seal.unseal("thought", token) for token in tokens] == ["of this process"] * 4
-    names = {entry.name for entry in path.parent.iterdir()}
-    assert names <= {"qwen-mitm.key", "qwen-mitm.key.lock-qwen-mitm"}
+        process.communicate(timeout=20)
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

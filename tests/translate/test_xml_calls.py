@@ -326,6 +326,11 @@ def test_thousands_of_tags_that_are_no_calls_are_soon_given_up() -> None:
     assert split(text[:100], text[100:]) == [Text(text)]
 
 
+def test_after_a_hundred_tags_that_are_no_calls_the_rest_is_text() -> None:
+    assert split("<tool_call>," * 100 + HERMES) == [Text("<tool_call>," * 100), ROME]
+    assert split("<tool_call>," * 101 + HERMES) == [Text("<tool_call>," * 101 + HERMES)]
+
+
 def test_after_the_rest_another_text_begins() -> None:
     calls = XmlCalls(OFFERED)
     calls.feed('said <tool_call>{"name":')
