@@ -65,7 +65,7 @@ def chunks(text: str, cuts: list[int]) -> list[str]:
     return [text[start:end] for start, end in zip([0, *places], ends, strict=True)]
 
 
-def call(name: str, **arguments: object) -> Call:
+def call(name: str, /, **arguments: object) -> Call:
     return Call(name, json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
 
 
