@@ -43,7 +43,26 @@ CONSTANT_KEYS: Final = frozenset(
     ]
 )
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
-ID_PREFIXES: Final = {"message": "msg_", "reasoning": "rs_", "function_call": "fc_"}
+ID_PREFIXES: Final = {
+    "message": "msg_",
+    "reasoning": "rs_",
+    "function_call": "fc_",
+    "custom_tool_call": "ctc_",
+    "tool_search_call": "tsc_",
+    "local_shell_call": "lsh_",
+    "shell_call": "sh_",
+    "apply_patch_call": "apc_",
+}
+#: The calls whose text grows, and the field that it is in.
+GROWING_CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
+#: The calls that have no events but added and done, and what they are about.
+WHOLE_CALLS: Final = {
+    "tool_search_call": "arguments",
+    "local_shell_call": "action",
+    "shell_call": "action",
+    "apply_patch_call": "operation",
+}
+CALLS: Final = GROWING_CALLS.keys() | WHOLE_CALLS.keys()
 PART_KINDS: Final = {
     "output_text": ("message", "text"),
     "refusal": ("message", "refusal"),
@@ -127,6 +146,8 @@ class _Checker:
             "response.reasoning_summary_part.done": self._part_done,
             "response.function_call_arguments.delta": self._arguments_delta,
             "response.function_call_arguments.done": self._arguments_done,
+            "response.custom_tool_call_input.delta": self._arguments_delta,
+            "response.custom_tool_call_input.done": self._arguments_done,
             "response.completed": self._terminal,
             "response.incomplete": self._terminal,
             "response.failed": self._terminal,
@@ -172,9 +193,9 @@ class _Checker:
         assert item["status"] == "in_progress", f"{item['id']} is added as {item['status']}"
         for key in ("content", "summary"):
             assert not item.get(key), f"{item['id']} is added with {key}"
-        if item["type"] == "function_call":
+        if item["type"] in CALLS:
             self._check_new_call(item)
-        texts = [it for it in self._items if it.added["type"] != "function_call"]
+        texts = [it for it in self._items if it.added["type"] not in CALLS]
         for other in texts:
             assert other.done is not None, f"{item['id']} is added while {other.name} is open"
         if item["type"] == "reasoning":
@@ -182,8 +203,13 @@ class _Checker:
         self._items.append(_Item(item))
 
     def _check_new_call(self, item: Event) -> None:
-        assert item["arguments"] == "", f"{item['id']} is added with arguments"
-        assert item["name"], f"{item['id']} has no name"
+        if item["type"] in GROWING_CALLS:
+            key = GROWING_CALLS[item["type"]]
+            assert item[key] == "", f"{item['id']} is added with {key}"
+            assert item["name"], f"{item['id']} has no name"
+        else:
+            assert type(item[WHOLE_CALLS[item["type"]]]) is dict, f"{item['id']} is about nothing"
+            assert "name" not in item, f"{item['id']} has a name"
         assert item["call_id"], f"{item['id']} has no call_id"
         call_ids = {it.added.get("call_id") for it in self._items}
         assert item["call_id"] not in call_ids, f"{item['call_id']} comes twice"
@@ -262,7 +288,10 @@ class _Checker:
 
     def _open_call(self, event: Event) -> _Item:
         item = self._open_item(event)
-        assert item.added["type"] == "function_call", f"{event['type']} is for {item.name}"
+        kind = item.added["type"]
+        assert event["type"].startswith(f"response.{kind}_{GROWING_CALLS.get(kind)}."), (
+            f"{event['type']} is for {item.name}"
+        )
         assert not item.arguments_done, f"{event['type']} after the arguments of {item.name}"
         return item
 
@@ -273,23 +302,24 @@ class _Checker:
 
     def _arguments_done(self, event: Event) -> None:
         item = self._open_call(event)
-        assert event["arguments"] == item.arguments, (
-            f"{item.name}: done arguments {event['arguments']!r} are not the deltas "
-            f"{item.arguments!r}"
+        value = event[GROWING_CALLS[item.added["type"]]]
+        assert value == item.arguments, (
+            f"{item.name}: the done text {value!r} is not the deltas {item.arguments!r}"
         )
-        assert event["name"] == item.added["name"], f"{item.name}: other name in arguments.done"
+        if item.added["type"] == "function_call":
+            assert event["name"] == item.added["name"], f"{item.name}: other name in arguments.done"
         item.arguments_done = True
 
     def _done(self, event: Event) -> None:
         item = self._open_item(event)
         value = event["item"]
-        assert value["status"] in ("completed", "incomplete"), f"{item.name} is {value['status']}"
+        self._check_cut(item, value, ("completed", "incomplete"))
         self._check_item(item, value)
         for part in item.parts:
             assert part.done, f"{item.name} is done before its part"
-        if value["type"] == "function_call":
-            assert item.arguments_done, f"{item.name} is done before its arguments"
-            if value["status"] == "completed":
+        if value["type"] in GROWING_CALLS:
+            assert item.arguments_done, f"{item.name} is done before its text"
+            if value["type"] == "function_call" and value["status"] == "completed":
                 assert value["arguments"].strip(), f"{item.name} is completed without arguments"
         elif value["type"] == "message":
             assert value["content"] == [part.value for part in item.parts], (
@@ -297,12 +327,22 @@ class _Checker:
             )
         item.done = value
 
+    def _check_cut(self, item: _Item, value: Event, statuses: tuple[str, ...]) -> None:
+        # OpenAI's type of a patch has no "incomplete".
+        if value["type"] == "apply_patch_call":
+            statuses = tuple(it.replace("incomplete", "in_progress") for it in statuses)
+        assert value["status"] in statuses, f"{item.name} is {value['status']}"
+
     def _check_item(self, item: _Item, value: Event) -> None:
         """An item as it is now, against all that the events have told of it."""
         for key in ("type", "id", "call_id", "name", "namespace", "role"):
             assert value.get(key) == item.added.get(key), f"{item.name}: {key} has changed"
-        if value["type"] == "function_call":
-            assert value["arguments"] == item.arguments, f"{item.name}: other arguments"
+        if value["type"] in GROWING_CALLS:
+            text = value[GROWING_CALLS[value["type"]]]
+            assert text == item.arguments, f"{item.name}: other text than in the deltas"
+            return
+        if value["type"] in WHOLE_CALLS:
+            assert {**value, "status": "in_progress"} == item.added, f"{item.name} has changed"
             return
         parts = [*value.get("content", []), *value.get("summary", [])]
         texts = [(part["type"], part[PART_KINDS[part["type"]][1]]) for part in parts]
@@ -342,7 +382,7 @@ class _Checker:
             if item.done is not None:
                 assert value == item.done, f"{item.name} has changed since it was done"
                 continue
-            assert value["status"] == "incomplete", f"{item.name} is open, yet {value['status']}"
+            self._check_cut(item, value, ("incomplete",))
             self._check_item(item, value)
 
     def _check_usage(self, usage: Any) -> None:

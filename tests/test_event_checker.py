@@ -7,6 +7,9 @@ import pytest
 
 from tests.event_checker import Event, check_events, events_of
 from tests.translate.answers import DONE, Answer, answer, call, chunk, text, thought
+from tests.translate.sending import translated
+
+TOOLS = [{"type": "custom", "name": "c"}, {"type": "shell"}]
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +18,11 @@ def good() -> Answer:
         thought("hm"),
         text("Hello"),
         call('{"a":1}', index=0, id="call_a", name="f"),
+        call('{"input":"x"}', index=1, id="call_b", name="c"),
+        call('{"commands":["ls"]}', index=2, id="call_c", name="shell"),
         chunk(finish="tool_calls"),
         DONE,
+        tools=translated({"input": "x", "tools": TOOLS}).tools,
     )
 
 
@@ -57,6 +63,14 @@ def changed(type_: str, *path: str, to: object) -> Callable[[list[Event]], None]
         without("output_text.done"),
         without("function_call_arguments.delta"),
         without("function_call_arguments.done"),
+        without("custom_tool_call_input.delta"),
+        without("custom_tool_call_input.done"),
+        changed(
+            "custom_tool_call_input.delta", "type", to="response.function_call_arguments.delta"
+        ),
+        changed("custom_tool_call_input.done", "input", to="y"),
+        changed("custom_tool_call_input.delta", "output_index", to=4),
+        changed("output_item.added", "item", "call_id", to="call_b"),
         without("completed"),
         changed("created", "sequence_number", to=7),
         changed("in_progress", "response", "id", to="resp_other"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseCustomToolCall, ResponseStreamEvent
 
 from tests.translate.answers import Answer
 from tests.translate.test_transcripts import CASES, TRANSCRIPTS, context_of
@@ -65,6 +65,16 @@ def test_stream_helper_accumulates_the_whole_answer(answer: Answer, client: open
     for index, text in snapshots.items():
         item = answer.output[index]
         assert text in (item.get("arguments"), *(it.get("text") for it in item.get("content", [])))
+    inputs: dict[int, str] = {}
+    for event in events:
+        if event.type == "response.custom_tool_call_input.delta":
+            inputs[event.output_index] = inputs.get(event.output_index, "") + event.delta
+    for index, text in inputs.items():
+        assert answer.output[index]["input"] == text
+        if final is not None:
+            call = final.output[index]
+            assert isinstance(call, ResponseCustomToolCall)
+            assert call.input == text
     if final is not None:
         assert [getattr(it, "id", None) for it in final.output] == [
             it["id"] for it in answer.output

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +11,23 @@ from pydantic import JsonValue
 
 from qwen_mitm.wire.response_object import JsonObject
 from tests.translate.answers import DONE, Answer, answer, chunk, event, fragment, usage
+from tests.translate.sending import translated
+from tests.translate.test_freeform import ANY_TEXT, characters
+from tests.translate.test_transcripts import CASES, TRANSCRIPTS, context_of
 
-TRANSCRIPTS = Path(__file__).parents[1] / "fixtures" / "transcripts"
-STREAMS = [path.read_bytes() for path in sorted(TRANSCRIPTS.glob("*/upstream.sse"))]
+TOOLS = [
+    {"type": "function", "name": "f"},
+    {"type": "function", "name": "g"},
+    {"type": "custom", "name": "c"},
+    {"type": "namespace", "name": "n", "tools": [{"type": "custom", "name": "c"}]},
+    {"type": "namespace", "name": "m.x", "tools": [{"type": "function", "name": "f"}]},
+    {"type": "tool_search", "execution": "client"},
+    {"type": "local_shell"},
+    {"type": "shell"},
+    {"type": "apply_patch"},
+]
+TABLE = translated({"input": "x", "tools": TOOLS}).tools
+NAMES = [made.name for made in TABLE.definitions]
 
 FINISH = [None, "stop", "tool_calls", "length", "content_filter", "function_call", "odd"]
 ENDS = [b"", DONE, usage(), usage() + DONE]
@@ -27,20 +41,27 @@ def marked(texts: list[str]) -> list[str]:
     return [f"<{number}>{it}" for number, it in enumerate(texts)]
 
 
-@given(stream=st.sampled_from(STREAMS), data=st.data())
+def transcript(case: str) -> bytes:
+    return (TRANSCRIPTS / case / "upstream.sse").read_bytes()
+
+
+def cut_answer(case: str, cuts: list[int]) -> bytes:
+    stream = transcript(case)
+    pieces = [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])]
+    return Answer(pieces, context_of((TRANSCRIPTS / case / "request.json").read_bytes())).stream
+
+
+@given(case=st.sampled_from(CASES), data=st.data())
 @settings(max_examples=200, deadline=None)
-def test_events_do_not_depend_on_how_the_bytes_are_cut(stream: bytes, data: st.DataObject) -> None:
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
-    borders = [0, *cuts, len(stream)]
-    pieces = [stream[a:b] for a, b in pairwise(borders)]
-    assert Answer(pieces).stream == Answer([stream]).stream
+def test_events_do_not_depend_on_how_the_bytes_are_cut(case: str, data: st.DataObject) -> None:
+    places = st.integers(0, len(transcript(case)))
+    cuts = sorted(data.draw(st.lists(places, max_size=12)))
+    assert cut_answer(case, cuts) == cut_answer(case, [])
 
 
-@pytest.mark.parametrize("stream", STREAMS)
-def test_events_do_not_depend_on_the_bytes_coming_singly(stream: bytes) -> None:
-    assert (
-        Answer(stream[at : at + 1] for at in range(len(stream))).stream == Answer([stream]).stream
-    )
+@pytest.mark.parametrize("case", CASES)
+def test_events_do_not_depend_on_the_bytes_coming_singly(case: str) -> None:
+    assert cut_answer(case, [*range(1, len(transcript(case)))]) == cut_answer(case, [])
 
 
 @given(
@@ -119,12 +140,112 @@ def test_whole_calls_survive_however_a_host_numbers_them(
     assert [(name, text) for _, name, text in made.calls] == sent
 
 
+@given(
+    calls=st.lists(st.tuples(st.sampled_from(["f", "c", "n__c", "m_x__f"]), ANY_TEXT), max_size=4),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_interleaved_calls_of_every_named_kind_come_back_as_they_were_declared(
+    calls: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    queues: list[list[JsonObject]] = []
+    for number, (name, text) in enumerate(calls):
+        arguments = json.dumps({"input": text})
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(arguments)), max_size=5)))
+        pieces = [arguments[a:b] for a, b in pairwise([0, *cuts, len(arguments)])]
+        first = fragment(pieces[0], index=number, id=f"call_{number}", name=name)
+        queues.append([first, *(fragment(piece, index=number) for piece in pieces[1:])])
+    sent = []
+    while queues:
+        queue = data.draw(st.sampled_from(queues))
+        sent.append(chunk({"tool_calls": [queue.pop(0)]}))
+        if not queue:
+            queues.remove(queue)
+    made = answer(*sent, chunk(finish="tool_calls"), DONE, tools=TABLE)
+
+    assert len(made.output) == len(calls)
+    for item in made.output:
+        name, text = calls[int(item["call_id"].removeprefix("call_"))]
+        route = TABLE.route(name)
+        assert (item.get("namespace"), item["name"]) == (route.namespace, route.name)
+        if route.kind == "custom":
+            assert (item["type"], item["input"]) == ("custom_tool_call", characters(text))
+        else:
+            assert item["arguments"] == json.dumps({"input": text})
+
+
+def actions(item: dict[str, Any]) -> Any:
+    """What a call of a built-in tool is about, in the form of the function's arguments."""
+    match item["type"]:
+        case "tool_search_call":
+            return item["arguments"]
+        case "apply_patch_call":
+            return item["operation"]
+        case _:
+            action = item["action"]
+            return {key: value for key, value in action.items() if key not in ("type", "env")}
+
+
+line = st.text(max_size=5)
+BUILT_IN: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "tool_search": st.dictionaries(words, words | st.integers(), min_size=1),
+    "local_shell": st.fixed_dictionaries(
+        {"command": st.lists(line)}, optional={"timeout_ms": st.integers()}
+    ),
+    "shell": st.fixed_dictionaries(
+        {"commands": st.lists(line)}, optional={"timeout_ms": st.integers()}
+    ),
+    "apply_patch": st.fixed_dictionaries(
+        {"type": st.sampled_from(["create_file", "update_file"]), "path": line, "diff": line}
+    ),
+}
+
+
+@given(
+    calls=st.lists(
+        st.one_of(*(st.tuples(st.just(name), meant) for name, meant in BUILT_IN.items())),
+        max_size=4,
+    ),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_calls_of_built_in_tools_keep_their_order_and_their_meaning(
+    calls: list[tuple[str, dict[str, Any]]], data: st.DataObject
+) -> None:
+    heads, tails = [], []
+    for number, (name, arguments) in enumerate(calls):
+        text = json.dumps(arguments)
+        cut = data.draw(st.integers(0, len(text)))
+        head = fragment(text[:cut], index=number, id=f"call_{number}", name=name)
+        heads.append(chunk({"tool_calls": [head]}))
+        tails.append(chunk({"tool_calls": [fragment(text[cut:], index=number)]}))
+    rest = data.draw(st.permutations(tails))
+    made = answer(*heads, *rest, chunk(finish="tool_calls"), DONE, tools=TABLE)
+
+    assert [(item["type"], actions(item)) for item in made.output] == [
+        (f"{name}_call", arguments) for name, arguments in calls
+    ]
+
+
+@given(texts=st.lists(st.text(), min_size=1), finish=finishes)
+@settings(max_examples=200, deadline=None)
+def test_a_freeform_call_that_is_no_json_is_its_own_input(
+    texts: list[str], finish: str | None
+) -> None:
+    pieces = marked(texts)
+    fed = [chunk({"tool_calls": [fragment(piece, index=0)]}) for piece in pieces]
+    head = chunk({"tool_calls": [fragment(index=0, id="call_a", name="c")]})
+    made = answer(head, *fed, chunk(finish=finish), DONE, tools=TABLE)
+
+    assert [item["input"] for item in made.output] == ["".join(pieces)]
+
+
 fragments = st.builds(
     fragment,
     st.one_of(st.none(), words, st.sampled_from(["{", "}", "{}", '{"a":1}', '"', "null"])),
     index=st.one_of(st.none(), st.integers(0, 2)),
     id=st.sampled_from([None, "", "x", "y"]),
-    name=st.sampled_from([None, "", "f", "g"]),
+    name=st.sampled_from([None, "", "f", "g", *NAMES]),
 )
 deltas: st.SearchStrategy[JsonObject] = st.fixed_dictionaries(
     {},
@@ -147,7 +268,7 @@ hostile = st.one_of(
 @given(pieces=st.lists(hostile, max_size=25))
 @settings(max_examples=500, deadline=None)
 def test_hostile_answers_become_valid_streams(pieces: list[bytes]) -> None:
-    answer(*pieces)
+    answer(*pieces, tools=TABLE)
 
 
 @given(pieces=st.lists(st.builds(chunk, deltas), max_size=25), data=st.data())
@@ -156,5 +277,6 @@ def test_failure_at_any_moment_ends_a_valid_stream(
     pieces: list[bytes], data: st.DataObject
 ) -> None:
     at = data.draw(st.integers(0, len(pieces)))
-    made = answer(*pieces[:at], event({"error": {"message": "No."}}), *pieces[at:])
+    broken = event({"error": {"message": "No."}})
+    made = answer(*pieces[:at], broken, *pieces[at:], tools=TABLE)
     assert made.status == "failed"

@@ -18,7 +18,7 @@ from qwen_mitm.translate.events import EventWriter, encode_json
 from qwen_mitm.translate.items import ItemStatus, Message, OutputItem, Reasoning
 from qwen_mitm.translate.outcome import counted_usage, error_object, estimated_usage
 from qwen_mitm.translate.parts import OUTPUT_TEXT, REFUSAL, PartKind, TextPart
-from qwen_mitm.translate.tools import ToolTable
+from qwen_mitm.translate.tools import ToolRoute, ToolTable
 from qwen_mitm.wire.chat import (
     AnswerPart,
     ChatChunk,
@@ -244,32 +244,38 @@ class Assembler:
         call = self._calls.call_for(fragment)
         arguments = call.take(fragment)
         if call.item is None:
-            self._open_call(call)
+            self._open_calls()
         elif arguments:
             # Text between the fragments of calls is an item of its own (§8).
             self._close_text()
             call.item.append(arguments)
 
-    def _open_call(self, call: Call, *, ended: bool = False) -> None:
-        """Makes the item of a call, if enough of it is there to show."""
-        # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
-        if call.name is None or not self._context.tools.permits(call.name):
-            return
-        route = self._context.tools.route(call.name)
-        kind = CALL_ITEMS[route.kind]
-        if kind.opens_whole and not (ended or call.is_whole):
-            return
+    def _open_calls(self, *, ended: bool = False) -> None:
+        """Makes the items of the calls of which enough is there to show."""
+        waiting = False
+        for call in self._calls:
+            # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
+            if call.item or call.name is None or not self._context.tools.permits(call.name):
+                continue
+            route = self._context.tools.route(call.name)
+            if CALL_ITEMS[route.kind].opens_whole:
+                # They keep their order: a patch may need the one before it.
+                waiting = waiting or not (ended or call.is_whole)
+                if waiting:
+                    continue
+            self._open_call(call, route)
+
+    def _open_call(self, call: Call, route: ToolRoute) -> None:
         self._close_text()
+        kind = CALL_ITEMS[route.kind]
         new_id = self._context.new_id
         call_id = call.upstream_id
         if call_id is None or call_id in self._call_ids:
             call_id = new_id("call")
         self._call_ids.add(call_id)
+        id_ = new_id(kind.id_prefix)
         place = len(self._items)
-        start = CallStart(
-            self._events, new_id(kind.id_prefix), place, call_id, route, call.arguments
-        )
-        call.item = kind(start)
+        call.item = kind(CallStart(self._events, id_, place, call_id, route, call.arguments))
         self._items.append(call.item)
 
     def _close_text(self) -> None:
@@ -290,11 +296,9 @@ class Assembler:
 
     def _release_calls(self) -> None:
         for call in self._calls:
-            rest = call.rest()
-            if call.item is None:
-                self._open_call(call)
-            elif rest:
+            if (rest := call.rest()) and call.item is not None:
                 call.item.append(rest)
+        self._open_calls()
 
     def _finish(self) -> None:
         self._release()
@@ -310,9 +314,7 @@ class Assembler:
             # Codex runs every call that is done, and runs it again when it repeats the request.
             self._fail(_NAMELESS)
         else:
-            for call in self._calls:
-                if call.item is None:
-                    self._open_call(call, ended=True)
+            self._open_calls(ended=True)
             self._close_items()
             self._completed_at = int(self._context.clock())
             self._end_with("completed")

@@ -61,8 +61,8 @@ class FreeformInput:
             return unwrapped(whole)
         if self._held:
             return self._rest_of_members(whole)
-        # A quote ends the string; half an escape, or half a surrogate pair, was cut.
-        return "" if self._pending.startswith('"') else _decoded(self._pending)
+        # A quote ends the string, and half an escape is no text.
+        return ""
 
     def _open(self, text: str) -> str:
         opening = _OPENING.match(text)
@@ -147,10 +147,9 @@ def _decoded(text: str) -> str:
 
 def _character(mark: re.Match[str]) -> str:
     """What a mark in a JSON string stands for; half of a surrogate pair is no character."""
-    escape = mark["escape"]
-    if mark["unfinished"] and len(mark["unfinished"]) > 5:
-        escape = mark["unfinished"][:6]
-    if escape is None:
-        return mark.group()
-    character: str = json.loads(f'"{escape}"')
-    return _LONE_SURROGATE.sub("\ufffd", character) + mark.group()[len(escape) :]
+    if mark["quote"]:
+        return '"'
+    if mark["unfinished"]:
+        return ""
+    character: str = json.loads(f'"{mark["escape"]}"')
+    return _LONE_SURROGATE.sub("\ufffd", character)
