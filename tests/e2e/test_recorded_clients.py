@@ -61,9 +61,8 @@ def recorded() -> Iterator[Recorded]:
     for file in sorted((FIXTURES / "captures").glob("*.json")):
         client = max((c for c in HEADERS if file.name.startswith(f"{c}-")), key=len)
         for number, body in enumerate(json.loads(file.read_text("utf-8"))):
-            kinds = {tool["type"] for tool in body.get("tools", ())}
-            # Stored responses and freeform tools are not there yet.
-            if "previous_response_id" not in body and "custom" not in kinds:
+            # Stored responses are not there yet.
+            if "previous_response_id" not in body:
                 yield Recorded(f"{file.stem}-{number}", client, body)
 
 
@@ -108,9 +107,9 @@ def test_a_recorded_request_is_answered(
     kinds = {tool["type"] for tool in request.body.get("tools", ())}
     warnings = answer.headers.get("x-bridge-warnings", "")
     assert ("web_search" in warnings) is ("web_search" in kinds)
-    functions = [t["name"] for t in request.body.get("tools", ()) if t["type"] == "function"]
+    declared = [t for t in request.body.get("tools", ()) if t["type"] in ("function", "custom")]
     offered = [t["function"]["name"] for t in received["json"].get("tools", ())]
-    assert set(functions) <= set(offered)
+    assert {tool["name"] for tool in declared} <= set(offered)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if ALL[name].body.get("stream")])
@@ -134,17 +133,38 @@ CALLERS = [n for n in ALL if ALL[n].body.get("stream") and ALL[n].body.get("tool
 
 
 @pytest.mark.parametrize("name", CALLERS)
-def test_each_offered_function_can_be_called(https: dict[bool, httpx.Client], name: str) -> None:
+def test_each_offered_tool_can_be_called(https: dict[bool, httpx.Client], name: str) -> None:
     request = ALL[name]
-    functions = [t["name"] for t in request.body["tools"] if t["type"] == "function"]
-    wanted = " ".join(f"call:{function}{{}}" for function in functions)
+    kinds = {"function": "function_call", "custom": "custom_tool_call"}
+    declared = [t for t in request.body["tools"] if t["type"] in kinds]
+    tools = [(kinds[t["type"]], t["name"]) for t in declared]
+    wanted = " ".join(f"call:{tool}{{}}" for _, tool in tools)
     said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": wanted}]}
 
     events = checked_events(replay(https, request, input=[*request.body["input"], said]))
 
-    calls = [i for i in events[-1]["response"]["output"] if i["type"] == "function_call"]
+    calls = [i for i in events[-1]["response"]["output"] if i["type"] in kinds.values()]
     parallel = request.body.get("parallel_tool_calls") is not False
-    assert [call["name"] for call in calls] == (functions if parallel else functions[:1])
+    made = [(call["type"], call["name"]) for call in calls]
+    assert made == (tools if parallel else tools[:1])
+
+
+PATCHERS = [n for n in ALL if any(t["type"] == "custom" for t in ALL[n].body.get("tools", ()))]
+
+
+@pytest.mark.parametrize("name", PATCHERS)
+def test_a_patch_reaches_codex_as_the_text_that_it_is(
+    https: dict[bool, httpx.Client], name: str
+) -> None:
+    request = ALL[name]
+    patch = '*** Begin Patch\n+a "b" \\ \U0001f600\n*** End Patch'
+    wanted = f"call:apply_patch{json.dumps({'input': patch})}"
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": wanted}]}
+
+    events = checked_events(replay(https, request, input=[*request.body["input"], said]))
+
+    (call,) = events[-1]["response"]["output"]
+    assert (call["type"], call["name"], call["input"]) == ("custom_tool_call", "apply_patch", patch)
 
 
 @pytest.mark.parametrize("client", HEADERS)

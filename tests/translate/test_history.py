@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -267,6 +268,40 @@ RESULT: st.SearchStrategy[Any] = st.one_of(st.text(max_size=8), st.just([IMAGE])
 ARGUMENTS = st.sampled_from([None, "", "{}", '{"a": "\\u00e9"}', '{"a": ', "7", '"x"', "NaN"])
 
 
+def item(kind: str, **fields: Any) -> Callable[[str], dict[str, Any]]:
+    return lambda call_id: {"type": kind, "call_id": call_id, **fields}
+
+
+SHELL: dict[str, Any] = {"commands": ["ls"], "timeout_ms": None}
+PATCH = {"type": "update_file", "path": "a", "diff": "@@"}
+FOUND = [{"type": "namespace", "name": "n", "tools": [{"type": "custom", "name": "x.y"}]}]
+CALLS = st.one_of(
+    st.builds(lambda name, arguments: lambda it: call(it, name, arguments), TEXT, ARGUMENTS),
+    st.builds(lambda name, text: item("custom_tool_call", name=name, input=text), TEXT, st.text()),
+    st.sampled_from(
+        [
+            item("custom_tool_call", name="x.y", namespace="n", input="{"),
+            item("local_shell_call", action={"type": "exec", "command": ["ls"], "env": {}}),
+            item("shell_call", action=SHELL),
+            item("apply_patch_call", operation=PATCH),
+            item("tool_search_call", execution="client", arguments={"query": "q"}),
+        ]
+    ),
+)
+OUTPUTS = st.one_of(
+    st.builds(lambda result: lambda it: output(it, result), RESULT),
+    st.builds(lambda result: item("custom_tool_call_output", output=result), RESULT),
+    st.sampled_from(
+        [
+            item("local_shell_call_output", output="o"),
+            item("shell_call_output", output=[{"stdout": "o", "stderr": "", "outcome": None}]),
+            item("apply_patch_call_output", status="failed", output="no"),
+            item("tool_search_output", execution="client", tools=FOUND),
+        ]
+    ),
+)
+
+
 @st.composite
 def rounds(draw: st.DrawFn) -> list[dict[str, Any]]:
     """What the assistant did in one turn, with its calls answered in any order."""
@@ -275,8 +310,8 @@ def rounds(draw: st.DrawFn) -> list[dict[str, Any]]:
         *map(thought, draw(st.lists(TEXT, max_size=2))),
     ]
     ids = [f"c{number}" for number in range(draw(st.integers(0, 3)))]
-    calls = [call(each, draw(TEXT), draw(ARGUMENTS)) for each in ids]
-    answers = [output(each, draw(RESULT)) for each in draw(st.permutations(ids))]
+    calls = [draw(CALLS)(each) for each in ids]
+    answers = [draw(OUTPUTS)(each) for each in draw(st.permutations(ids))]
     interrupted: bool = draw(st.booleans())
     if answers and interrupted:
         answers.insert(draw(st.integers(0, len(answers) - 1)), draw(USER))
@@ -286,6 +321,9 @@ def rounds(draw: st.DrawFn) -> list[dict[str, Any]]:
 ANYWHERE = st.one_of(
     TEXT.map(lambda text: {"role": "developer", "content": text}),
     st.just({"type": "web_search_call", "id": "ws_1", "status": "completed"}),
+    st.just({"type": "additional_tools", "role": "developer", "tools": FOUND}),
+    st.just({"type": "configuration_update", "reasoning": {"effort": "low"}}),
+    st.just({"type": "tool_search_call", "execution": "server", "arguments": {}}),
 )
 
 
@@ -307,7 +345,10 @@ def test_no_history_breaks_the_rules_of_a_strict_host(
     body = sent({"input": items}, provider=provider)
 
     check_chat(body)
-    calls = [item["call_id"] for item in items if item.get("type") == "function_call"]
+    made = [it for it in items if it.get("type", "").endswith("_call")]
+    calls = [it["call_id"] for it in made if "call_id" in it]
     assert calls == [
-        made["id"] for message in body["messages"] for made in message.get("tool_calls", ())
+        sent_call["id"]
+        for message in body["messages"]
+        for sent_call in message.get("tool_calls", ())
     ]

@@ -70,6 +70,7 @@ ACCEPTED = {
     ("codex-reasoning", 0): "system user user",
     ("codex-reasoning", 1): "system user user assistant+thought+exec_command tool",
     ("codex-schema-text", 0): "system user user",
+    ("codex-ws-text", 0): "system user user",
     ("openai-js-reasoning", 0): "system user",
     ("openai-js-reasoning", 1): "system user assistant+thought+run_shell tool",
     ("openai-py-nostream-loop", 0): "system user",
