@@ -29,8 +29,9 @@ def test_only_this_machines_own_addresses_are_loopback(address: str, own: bool) 
 
 def test_a_request_without_a_local_key_is_admitted_unless_a_web_page_sent_it() -> None:
     admit(((b"Authorization", b"Bearer anything"),), OPEN)
-    with pytest.raises(Unauthorized, match="web pages"):
-        admit(((b"Origin", b"https://page.test"),), OPEN)
+    for sign in ((b"Origin", b"https://page.test"), (b"Sec-Fetch-Site", b"cross-site")):
+        with pytest.raises(Unauthorized, match="web pages"):
+            admit((sign,), OPEN)
 
 
 @pytest.mark.parametrize(

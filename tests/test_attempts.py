@@ -275,8 +275,7 @@ async def test_a_refusal_that_quotes_the_key_reaches_the_client_without_it(offic
     decision = await office.next(letter, Refused(401, {}, b"Incorrect API key: fake-work"))
 
     assert isinstance(decision, GiveUp)
-    assert "fake-work" not in decision.error.message
-    assert "'work'" in decision.error.message
+    assert decision.error.message == "Incorrect API key: (the account's key)"
 
 
 async def test_a_stale_connection_costs_one_resend_with_the_same_account(office: Office) -> None:

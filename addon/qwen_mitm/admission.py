@@ -27,8 +27,8 @@ def peers_may_be_remote(settings: Settings) -> bool:
 def admit(fields: HeaderFields, settings: Settings) -> None:
     """Check a request's local key, or without one that no web page sent it.
 
-    A page that the user visits can post to a loopback port; browsers then name the page in
-    ``origin``, and programs do not send that header.
+    A page that the user visits can send requests to a loopback port. Browsers then say so in
+    ``origin`` or ``sec-fetch-site``; programs do not send these.
 
     Raises:
         Unauthorized: not admitted.
@@ -36,7 +36,8 @@ def admit(fields: HeaderFields, settings: Settings) -> None:
     key = settings.local_key.get_secret_value()
     values = {name.lower(): value for name, value in fields}
     if not key:
-        if b"origin" in values:
+        cross_site = values.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
+        if b"origin" in values or cross_site:
             raise Unauthorized(
                 "Requests from web pages are refused. Set qwen_local_key and send it as the API "
                 "key to allow them."

@@ -39,6 +39,7 @@ from qwen_mitm.exchange import (
 from qwen_mitm.oauth.errors import NeedsLogin, OAuthError
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.providers import Profile, profile_for
+from qwen_mitm.redaction import redact_error
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.failure import failure_error
 from qwen_mitm.wire.chat import Failure
@@ -365,10 +366,7 @@ class Attempts:
 
     def _redact(self, error: BridgeError) -> None:
         """Some hosts quote the key that they refuse."""
-        for account in self._ledger.accounts():
-            if account.credential:
-                secret = account.credential.get_secret_value()
-                error.message = error.message.replace(secret, f"(the key of {account.name!r})")
+        redact_error(error, [a.credential for a in self._ledger.accounts() if a.credential])
 
 
 def _look_at(renewal: asyncio.Future[Account]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,8 +25,14 @@ from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.accounts.store import AccountStore, accounts_path
 from qwen_mitm.admission import admit, is_loopback, peers_may_be_remote
 from qwen_mitm.attempts import Attempts
-from qwen_mitm.errors import BridgeError, InvalidRequest, TranslationFault
-from qwen_mitm.exchange import Exchange, Send
+from qwen_mitm.errors import (
+    BridgeError,
+    InvalidRequest,
+    NoUsableAccount,
+    TranslationFault,
+    Unauthorized,
+)
+from qwen_mitm.exchange import Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.oauth.refresh import Refresher
@@ -48,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 #: Marks a flow of ours in saved files, with what is worth keeping of it.
 METADATA_KEY = "qwen"
+FOR_GUESTS = (
+    "Programs on other machines may use the hosts of qwen_hosts through this proxy, no others."
+)
 
 
 class QwenBridge:
@@ -82,6 +92,7 @@ class QwenBridge:
             logger.error("qwen-mitm: %s", error)
             defaults = self.settings
         declare_options(loader, defaults)
+        _take_deferred_options()
         # An eager connection would answer the CONNECT with 502 when the claimed name is dead.
         ctx.options.update(connection_strategy="lazy")
         if not ctx.options.listen_host and not peers_may_be_remote(defaults):
@@ -138,6 +149,7 @@ class QwenBridge:
                 "ssl_insecure would send credentials to whoever answers. Use "
                 "ssl_verify_upstream_trusted_ca for a private CA, or set qwen_allow_insecure."
             )
+        _check_interception(settings)
         if settings.allow_remote and not peers_may_be_remote(settings):
             raise SettingsError("qwen_allow_remote needs qwen_local_key (QWEN_LOCAL_KEY).")
         return settings
@@ -180,6 +192,14 @@ class QwenBridge:
     def client_connected(self, client: connection.Client) -> None:
         if not (is_loopback(client.peername[0]) or peers_may_be_remote(self.settings)):
             client.error = "qwen-mitm: only programs on this machine may use the accounts"
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        request = flow.request
+        if self._is_guest(flow) and not self.claims_address(request.host, request.port):
+            _answer(flow, Unauthorized(FOR_GUESTS))
+
+    def _is_guest(self, flow: http.HTTPFlow) -> bool:
+        return not is_loopback(flow.client_conn.peername[0])
 
     def next_layer(self, nextlayer: layer.NextLayer) -> None:
         try:
@@ -229,6 +249,8 @@ class QwenBridge:
             return
         arrival = self._arrivals.get(flow.id)
         if arrival is None:
+            if self._is_guest(flow) and not self.claims(flow):
+                _answer(flow, Unauthorized(FOR_GUESTS))
             return
         try:
             self._begin(flow, arrival)
@@ -249,10 +271,25 @@ class QwenBridge:
     async def qwen_attempt(self, exchange: Guarded) -> None:
         """The failover layer asks what next (failover_layer.AttemptHook)."""
         inner = exchange.inner
-        exchange.decision = decision = await self._attempts.next(inner)
+        decision = await self._attempts.next(inner)
+        if isinstance(decision, Send) and self._is_own_port(decision):
+            decision = GiveUp(
+                NoUsableAccount(
+                    f"The base URL of account {decision.account!r} is this proxy itself. Give it "
+                    "the address of its provider."
+                )
+            )
+        exchange.decision = decision
         if isinstance(decision, Send):
             inner.sent(decision)
             _show(exchange.flow, decision)
+
+    def _is_own_port(self, send: Send) -> bool:
+        """mitmproxy's own guard against connecting to itself has gaps (reverse:https)."""
+        if send.host not in ("localhost", ctx.options.listen_host) and not is_loopback(send.host):
+            return False
+        addresses = ctx.master.addons.get("proxyserver").listen_addrs()
+        return any(address[1] == send.port for address in addresses)
 
     # Commands ----------------------------------------------------------------------------------
 
@@ -295,6 +332,39 @@ class QwenBridge:
             flow.comment = line = inner.line(failure)
             if not self.settings.quiet_mode:
                 logger.info("qwen-mitm: %s", line)
+
+
+def _check_interception(settings: Settings) -> None:
+    """mitmproxy's own lists must not take a claimed host away: the client's key would pass."""
+    for origin in settings.origins:
+        address = f"{origin.host}:{origin.port}"
+
+        def listed(patterns: Sequence[str], address: str = address) -> bool:
+            return any(re.search(pattern, address, re.IGNORECASE) for pattern in patterns)
+
+        if listed(ctx.options.ignore_hosts):
+            raise SettingsError(f"ignore_hosts covers {address}, which qwen_hosts claims.")
+        if ctx.options.allow_hosts and not listed(ctx.options.allow_hosts):
+            raise SettingsError(f"allow_hosts leaves out {address}, which qwen_hosts claims.")
+
+
+def _take_deferred_options() -> None:
+    """Read what was set for our options before they were known.
+
+    mitmproxy would do it after ``load``, and without a word drop the addon at a value that does not
+    fit: the client's own requests would go upstream with its own key.
+    """
+    deferred = ctx.options.deferred
+    for name in [name for name in deferred if name.startswith(OPTION_PREFIX)]:
+        others = {key: value for key, value in deferred.items() if key != name}
+        for key in others:
+            del deferred[key]
+        try:
+            ctx.options.process_deferred()
+        except (exceptions.OptionsError, TypeError, ValueError) as error:
+            logger.error("qwen-mitm: %s cannot be set so: %s", name, error)
+            deferred.clear()
+        deferred.update(others)
 
 
 def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:

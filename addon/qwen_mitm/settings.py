@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ class SettingsError(Exception):
     """A setting that cannot be used; the message names it and where it came from."""
 
 
+_HOST = re.compile(r"[\w.:-]+")
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Scheme, host and port that a request was made to. ``host`` is lower case."""
@@ -52,12 +56,13 @@ class Origin:
             ValueError: not of that form.
         """
         parts = urlsplit(text if "://" in text else f"https://{text}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = parts.hostname or ""
+        if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
             raise ValueError(f"{text!r} is not a host name, host:port, or http(s) URL")
         if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
             raise ValueError(f"{text!r} must name a host alone, without a path or user")
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        return cls(parts.scheme, parts.hostname.rstrip("."), port)
+        return cls(parts.scheme, host.rstrip("."), port)
 
 
 def _split_words(value: object) -> object:

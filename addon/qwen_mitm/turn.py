@@ -6,11 +6,11 @@ Both are exchanges (see exchange.py) and outgoing requests (see attempts.py). Ti
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import JsonValue, SecretStr
 
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.exchange import (
@@ -24,6 +24,7 @@ from qwen_mitm.exchange import (
     Send,
 )
 from qwen_mitm.providers import Profile
+from qwen_mitm.redaction import redacted_bytes, redacted_failure
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.failure import refusal
@@ -104,6 +105,8 @@ class Journey:
         self.began_at = clock()
         self.first_event_at: float | None = None
         self.upstream_fields: HeaderFields = ()
+        self._credential = SecretStr("")
+        """What the upstream must not be quoted with."""
 
     @property
     def failure(self) -> Failure | None:
@@ -118,6 +121,9 @@ class Journey:
     def sent(self, send: Send) -> None:
         """An attempt goes out."""
         url = f"{send.scheme}://{send.host}:{send.port}{send.target}"
+        self._credential = SecretStr(
+            (_value(send.headers, b"authorization") or "").removeprefix("Bearer ")
+        )
         self.attempts.append(AttemptRecord(send.account, url, self.clock()))
 
     def note_head(self, status: int, fields: HeaderFields) -> None:
@@ -250,6 +256,12 @@ class Turn(Journey):
     def offer_end(self) -> bool | FailedAnswer:
         return self._weigh(self._reader.end(), ended=True)
 
+    def _redacted(self, parts: list[AnswerPart]) -> list[AnswerPart]:
+        """Nothing follows a failure, so it is the last part."""
+        if parts and isinstance(failure := parts[-1], Failure):
+            parts[-1] = redacted_failure(failure, self._credential)
+        return parts
+
     def _read(self, data: bytes) -> list[AnswerPart]:
         if self._coding == "identity":
             return self._reader.feed(data)
@@ -259,8 +271,8 @@ class Turn(Journey):
         except ValueError as error:
             return [Failure(f"The upstream's answer cannot be decoded: {error}", "server_error")]
 
-    def _weigh(self, parts: Sequence[AnswerPart], *, ended: bool) -> bool | FailedAnswer:
-        self._offered += parts
+    def _weigh(self, parts: list[AnswerPart], *, ended: bool) -> bool | FailedAnswer:
+        self._offered += self._redacted(parts)
         if self._offered and isinstance(self._offered[0], Failure):
             return FailedAnswer(self._offered[0])
         if self.streams:
@@ -300,13 +312,15 @@ class Turn(Journey):
 
     def feed(self, data: bytes) -> bytes:
         parts = self._reader.feed(data) if self._coding == "identity" else self._read(data)
-        events = self.assembler.feed(parts)
+        events = self.assembler.feed(self._redacted(parts))
         if events:
             self.recording.add(events)
         return events
 
     def end(self) -> bytes:
-        return self._recorded(self.assembler.feed(self._reader.end()) + self.assembler.end())
+        return self._recorded(
+            self.assembler.feed(self._redacted(self._reader.end())) + self.assembler.end()
+        )
 
     def broken(self, outcome: Broken) -> bytes:
         """An answer that only lacked its end marker is complete."""
@@ -424,7 +438,11 @@ class Relay(Journey):
         return True
 
     def open(self) -> Answer:
-        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in HOP_BY_HOP)
+        dropped = HOP_BY_HOP
+        if self._status >= 400:
+            # A key that is quoted in the body is taken out, which changes its length.
+            dropped = HOP_BY_HOP | {b"content-length"}
+        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in dropped)
         return Answer(self._status, fields)
 
     def accepted(self) -> bytes:
@@ -432,6 +450,8 @@ class Relay(Journey):
 
     def feed(self, data: bytes) -> bytes:
         self._first_event()
+        if self._status >= 400:
+            data = redacted_bytes(data, self._credential)
         self.recording.add(data)
         return data
 

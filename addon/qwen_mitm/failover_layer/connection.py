@@ -11,10 +11,10 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import (
     HttpLayer,
 )
-from mitmproxy.proxy.layers.http._http1 import Http1Client
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
-from .http1 import PatientHttp1Client
+from .http1 import PatientHttp1Client, PatientHttp1Server
 from .stream import TICK_S, Commands, FailoverStream, Gateway, Tick
 
 
@@ -45,7 +45,13 @@ class FailoverLayer(HttpLayer):
             self.command_sources.pop(event.command, None)
             return self._tick()
         stock: Commands = super()._handle_event(event)
-        return stock
+        return self._start(stock) if isinstance(event, events.Start) else stock
+
+    def _start(self, stock: Commands) -> Commands:
+        yield from stock
+        server = self.connections[self.context.client]
+        if type(server) is Http1Server:
+            server.__class__ = PatientHttp1Server
 
     def _server_closed(self, event: events.ConnectionClosed) -> Commands:
         """Forget connections that nobody uses any more.

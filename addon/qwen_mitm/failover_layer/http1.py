@@ -1,4 +1,4 @@
-"""An HTTP/1.1 upstream connection with better manners than mitmproxy's own."""
+"""HTTP/1.1 connections with better manners than mitmproxy's own."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ from typing import Any
 from h11 import Data, EndOfMessage, ProtocolError
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.proxy import events, layer
-from mitmproxy.proxy.layers.http._http1 import Http1Client
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 type Commands = layer.CommandGenerator[None]
 
 _NOT_HELD = object()
 
 
-class PatientHttp1Client(Http1Client):
-    """An ``Http1Client`` that survives 1xx answers and trailers.
+class PatientHttp1(Http1Connection):
+    """Survives trailers, for which the stock connection raises NotImplementedError.
 
-    The stock one takes a 103 for the answer and raises NotImplementedError for trailers; either
-    way the client waits for ever. https://github.com/mitmproxy/mitmproxy/issues/2474
+    The peer would wait for ever. https://github.com/mitmproxy/mitmproxy/issues/2474
     """
-
-    def read_headers(self, event: events.ConnectionEvent) -> Commands:
-        if isinstance(event, events.DataReceived):
-            skip_informational(self.buf)
-        yield from super().read_headers(event)
 
     @property
     def body_reader(self) -> Any:
@@ -35,6 +29,19 @@ class PatientHttp1Client(Http1Client):
     @body_reader.setter
     def body_reader(self, reader: Any) -> None:
         self._body_reader = BodyReader(reader)
+
+
+class PatientHttp1Server(PatientHttp1, Http1Server):
+    """The client's connection."""
+
+
+class PatientHttp1Client(PatientHttp1, Http1Client):
+    """An upstream's connection. The stock one takes a 103 for the answer."""
+
+    def read_headers(self, event: events.ConnectionEvent) -> Commands:
+        if isinstance(event, events.DataReceived):
+            skip_informational(self.buf)
+        yield from super().read_headers(event)
 
 
 @dataclass(slots=True)

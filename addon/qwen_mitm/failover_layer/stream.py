@@ -181,6 +181,11 @@ class FailoverStream(HttpStream):
         self.client_state = self.state_discard_request_body
         if early:
             yield HttpRequestHeadersHook(self.flow)
+            if self.flow.request.headers.get("expect", "").lower() == "100-continue":
+                # Such a client sends its body, and reads, only after this.
+                go_on = http.Response.make(100)
+                go_on.headers.clear()
+                yield SendHttp(ResponseHeaders(self.stream_id, go_on), self.context.client)
         return True
 
     def start_request_stream(self) -> Commands:
