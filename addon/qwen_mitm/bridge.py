@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from mitmproxy import command, connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import layer
+from mitmproxy.proxy import layer, server_hooks
 
 from qwen_mitm import failover_layer
 from qwen_mitm.accounts.ledger import Ledger
@@ -188,6 +188,11 @@ class QwenBridge:
             logger.warning("qwen-mitm: %s", error.message)
 
     # Connections -------------------------------------------------------------------------------
+
+    def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        # mitmproxy leaves it open when it cancels the connection's handler at a bad moment; the
+        # streams look at the state (FailoverStream._tick).
+        data.server.state = connection.ConnectionState.CLOSED
 
     def client_connected(self, client: connection.Client) -> None:
         if not (is_loopback(client.peername[0]) or peers_may_be_remote(self.settings)):

@@ -545,7 +545,11 @@ class FailoverStream(HttpStream):
         self.quiet += 1
         self.silent += 1
         limit = self._silence_limit(exchange)
-        if limit is not None and self.silent >= limit:
+        if self.attempt and self.attempt.connection and not self.attempt.connection.connected:
+            # mitmproxy tells those in its queue for an HTTP/2 stream nothing of it, and nobody
+            # when the connection's handler is cancelled while it waits for its turn.
+            yield from self._upstream_lost("the connection was lost")
+        elif limit is not None and self.silent >= limit:
             yield from self._upstream_lost(f"nothing came for {limit} s", timed_out=True)
         elif exchange.beats and self.quiet >= exchange.heartbeat_s:
             self.quiet = 0
