@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,12 +80,20 @@ class Proxy:
     def wait_for_log(self, pattern: str, timeout_s: float = 10.0) -> str:
         """The log, once it matches; raises TimeoutError."""
         wanted = re.compile(pattern)
+        return self._wait(lambda log: bool(wanted.search(log)), repr(pattern), timeout_s)
+
+    def wait_for_count(self, text: str, count: int, timeout_s: float = 10.0) -> str:
+        """The log, once it has the text so often; raises TimeoutError."""
+        what = f"{count} times {text!r}"
+        return self._wait(lambda log: log.count(text) >= count, what, timeout_s)
+
+    def _wait(self, found: Callable[[str], bool], what: str, timeout_s: float) -> str:
         with self._changed:
-            if not self._changed.wait_for(
-                lambda: wanted.search("".join(self._lines)) or self._ended, timeout_s
-            ) or not wanted.search("".join(self._lines)):
-                raise TimeoutError(f"{pattern!r} is not in the log:\n{''.join(self._lines)}")
-            return "".join(self._lines)
+            self._changed.wait_for(lambda: found("".join(self._lines)) or self._ended, timeout_s)
+            log = "".join(self._lines)
+            if not found(log):
+                raise TimeoutError(f"{what} is not in the log:\n{log}")
+            return log
 
     def __enter__(self) -> Self:
         self._ended = False

@@ -219,7 +219,7 @@ def test_clients_that_leave_while_they_wait_are_forgotten(
             home.beats(answer, 1)
         for home, answer in leaving:
             home.leave(answer)
-        proxy.wait_for_log(f"(?s)(qwen3-leaves.*?){{{len(leaving)}}}")
+        proxy.wait_for_count("qwen3-leaves", len(leaving))
         check_events(events_of(without_beats(other.finish(staying).body)))
     (received,) = chats(simulator)
     assert received["json"]["model"] == "qwen3-stays"
