@@ -13,6 +13,7 @@ from qwen_mitm.responses_rows import (
     read_items,
     read_response,
     remove,
+    remove_older,
     remove_oldest,
     transaction,
 )
@@ -95,12 +96,32 @@ def test_the_trunk_goes_with_its_last_branch(connection: sqlite3.Connection) -> 
     assert nodes(connection) == 0
 
 
-def test_the_oldest_go_first_and_those_of_an_age_only(connection: sqlite3.Connection) -> None:
-    for at in (3, 1, 2):
+def test_those_of_an_age_go_a_few_at_a_time(connection: sqlite3.Connection) -> None:
+    for at in range(20):
         write(connection, turn(response(f"resp_{at}"), user(str(at))), at)
-    assert remove_oldest(connection, before=3) == 2
-    assert remove_oldest(connection, before=3) == 0
+    steps = 0
+    while remove_older(connection, than=19):
+        steps += 1
+    assert 1 < steps < 20
+    assert read_response(connection, "resp_18", since=0) is None
+    assert read_response(connection, "resp_19", since=0) is not None
+
+
+def test_the_oldest_go_first_until_the_rest_is_small_enough(
+    connection: sqlite3.Connection,
+) -> None:
+    for at in (3, 1, 2):
+        write(connection, turn(response(f"resp_{at}"), user(f"{at}" + "x" * 100_000)), at)
+    limit = live_bytes(connection) - 150_000
+    assert remove_oldest(connection, limit)
+    assert remove_oldest(connection, limit)
+    assert not remove_oldest(connection, limit)
+    assert read_response(connection, "resp_2", since=0) is None
     assert read_response(connection, "resp_3", since=0) is not None
+
+
+def test_an_empty_file_is_as_small_as_it_gets(connection: sqlite3.Connection) -> None:
+    assert not remove_oldest(connection, 0)
 
 
 def test_a_transaction_that_fails_leaves_nothing(connection: sqlite3.Connection) -> None:

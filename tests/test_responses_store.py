@@ -316,6 +316,21 @@ def test_a_place_that_cannot_be_written_is_said_once_and_stores_nothing(
     assert len(caplog.records) == 1
 
 
+def test_a_file_that_another_program_holds_stores_nothing_and_does_not_fail(
+    store: ResponsesStore, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.save(turn(response("resp_1"), user("hi")))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.save(turn(response("resp_2"), user("hi")))
+        assert store.get("resp_1") is not None
+        other.execute("ROLLBACK")
+    assert "locked" in caplog.text
+    assert store.get("resp_2") is None
+    store.save(turn(response("resp_3"), user("hi")))
+    assert store.get("resp_3") is not None
+
+
 def test_many_threads_share_a_store(store: ResponsesStore) -> None:
     def work(name: int) -> None:
         for number in range(20):

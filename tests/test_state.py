@@ -161,6 +161,13 @@ def test_a_call_that_broke_off_is_inherited_when_it_is_answered(store: Connectio
     assert expansion.request == replayed(user("look"), cut, call_output("call_1", "cut"))
 
 
+def test_a_request_to_compact_is_not_made_again_in_the_next_turn(store: ConnectionState) -> None:
+    trigger: JsonObject = {"type": "compaction_trigger"}
+    store.save(turn(response("resp_1", says("so", "msg_1")), user("hi"), trigger))
+    expansion = expanded(store, "go on", previous="resp_1")
+    assert [json.loads(item) for item in expansion.inherited] == [user("hi"), says("so", "msg_1")]
+
+
 @pytest.mark.parametrize(
     ("replayed_param", "own_param"),
     [

@@ -20,8 +20,8 @@ from qwen_mitm.responses_rows import SCHEMA, VERSION
 logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "qwen-mitm-responses.sqlite"
-#: Writers hold the file for milliseconds; a stream waits for this at worst.
-BUSY_TIMEOUT_S: Final = 2.0
+#: Writers of ours hold the file for milliseconds; all streams wait for this when another does.
+BUSY_TIMEOUT_S: Final = 0.5
 #: Only if nobody tidies up does a writer do so itself: it costs a sync to disk.
 WAL_PAGES: Final = 16_384
 

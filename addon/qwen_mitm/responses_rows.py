@@ -187,15 +187,25 @@ def _chain(
     return [(key, item) for _, key, item in sorted(rows, key=itemgetter(0), reverse=True)]
 
 
-def remove_oldest(connection: sqlite3.Connection, *, before: int | None) -> int:
-    """Some of those saved before a time, or of all; returns how many."""
-    where = "" if before is None else f"WHERE saved_at < {before}"
-    query = f"SELECT id FROM response {where} ORDER BY saved_at, rowid LIMIT {_STEP}"
+def remove_older(connection: sqlite3.Connection, than: int) -> bool:
+    """Some of those saved before a time; False: there are none."""
+    query = "SELECT id FROM response WHERE saved_at < ? ORDER BY saved_at LIMIT ?"
     with transaction(connection):
-        found = connection.execute(query).fetchall()
+        found = connection.execute(query, (than, _STEP)).fetchall()
         for (response_id,) in found:
             remove(connection, response_id)
-    return len(found)
+    return bool(found)
+
+
+def remove_oldest(connection: sqlite3.Connection, down_to: int) -> bool:
+    """The oldest one; False: the rest is small enough."""
+    query = "SELECT id FROM response ORDER BY saved_at, rowid LIMIT 1"
+    with transaction(connection):
+        # Asked for within the transaction: another process may be making room, too.
+        if live_bytes(connection) <= down_to:
+            return False
+        row = connection.execute(query).fetchone()
+        return row is not None and remove(connection, row[0])
 
 
 def live_bytes(connection: sqlite3.Connection) -> int:

@@ -17,6 +17,7 @@ from qwen_mitm.responses_rows import (
     read_items,
     read_response,
     remove,
+    remove_older,
     remove_oldest,
     transaction,
 )
@@ -136,11 +137,9 @@ class ResponsesStore:
         self._janitor.submit(self.tidy)
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
-        while remove_oldest(connection, before=self._oldest()):
+        while remove_older(connection, self._oldest()):
             time.sleep(_BREATH_S)
         if live_bytes(connection) > self._max_bytes:
-            while live_bytes(connection) > self._max_bytes * _MAKE_ROOM:
-                if not remove_oldest(connection, before=None):
-                    break
+            while remove_oldest(connection, int(self._max_bytes * _MAKE_ROOM)):
                 time.sleep(_BREATH_S)
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -13,7 +13,13 @@ from pydantic_core import from_json
 
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.stored_response import ResponseStore, StoredResponse, encoded
-from qwen_mitm.wire.input_items import CallItem, InputItem, ItemReference, Message
+from qwen_mitm.wire.input_items import (
+    CallItem,
+    CompactionTrigger,
+    InputItem,
+    ItemReference,
+    Message,
+)
 from qwen_mitm.wire.request_faults import without_lone_surrogates
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.responses import ResponsesRequest
@@ -107,8 +113,11 @@ def _inherited(
     if context is None:
         raise _unknown_response(request.previous_response_id)
     typed = _typed(context, request)
-    if cut_off := _cut_off(context, typed, body):
-        kept = [index for index in range(len(context)) if index not in cut_off]
+    dropped = _cut_off(context, typed, body)
+    # A trigger was carried out in its own turn, and has to be the last item of one.
+    dropped |= {index for index, item in enumerate(typed) if isinstance(item, CompactionTrigger)}
+    if dropped:
+        kept = [index for index in range(len(context)) if index not in dropped]
         return tuple(context[index] for index in kept), tuple(typed[index] for index in kept)
     return tuple(context), typed
 
