@@ -7,6 +7,7 @@ from qwen_mitm.errors import UpstreamTimeout
 from qwen_mitm.exchange import Broken, FailedAnswer, HeaderFields, Refused, Send
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.providers import profile_for
+from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.turn import Relay, Turn
 
@@ -24,7 +25,11 @@ FIELDS: HeaderFields = (
 )
 SSE: HeaderFields = ((b"Content-Type", b"text/event-stream"), (b"X-Request-Id", b"r1"))
 AROUND = Surroundings(
-    settings=Settings(), clock=lambda: 5.0, wall_clock=lambda: 7.0, new_id=lambda p: f"{p}_1"
+    settings=Settings(),
+    clock=lambda: 5.0,
+    wall_clock=lambda: 7.0,
+    new_id=lambda p: f"{p}_1",
+    seal=Seal(bytes(32)),
 )
 PORTAL = profile_for("https://portal.qwen.ai/v1")
 
@@ -252,3 +257,53 @@ def test_thoughts_are_streamed_in_the_form_that_the_client_shows(
     data = turn.accepted()
     assert (b"response.reasoning_summary_text.delta" in data) is (family == "summary")
     assert (b"response.reasoning_text.delta" in data) is (family == "content")
+
+
+def a_thought(body: dict[str, object]) -> dict[str, object]:
+    content = json.dumps({"model": "m", "stream": False, "input": "hi", **body}).encode()
+    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, lambda: PORTAL, AROUND)
+    assert isinstance(turn, Turn)
+    sent(turn).head(200, SSE)
+    thought = b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"so it is"}}]}\n\n'
+    turn.offer(thought + CHUNK + FINISH)
+    turn.offer_end()
+    item = json.loads(turn.open().body)["output"][0]
+    assert isinstance(item, dict)
+    return item
+
+
+@pytest.mark.parametrize("body", [{"store": False}, {"include": ["reasoning.encrypted_content"]}])
+def test_a_thought_survives_to_the_next_turn(body: dict[str, object]) -> None:
+    item = a_thought(body)
+    replayed = {"type": "reasoning", "summary": [], "encrypted_content": item["encrypted_content"]}
+    history = ["hi", replayed, "hello", "again"]
+    items = [
+        {"role": "user", "content": history[0]},
+        history[1],
+        {"role": "assistant", "content": history[2]},
+        {"role": "user", "content": history[3]},
+    ]
+    content = json.dumps({"model": "m", "input": items, "store": False}).encode()
+    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, lambda: PORTAL, AROUND)
+    assert isinstance(turn, Turn)
+    assert b'"reasoning_content":"so it is"' in turn.body(PORTAL)
+    assert "so it is" not in str(item["encrypted_content"])
+
+
+def test_a_thought_that_nobody_asked_to_keep_is_not_sealed() -> None:
+    assert not a_thought({}).get("encrypted_content")
+
+
+def test_a_self_hosted_servers_leaked_thought_and_call_are_mended() -> None:
+    tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
+    turn = a_turn(tools=list[object](tools))
+    turn.body(profile_for("http://127.0.0.1:8000/v1", "vllm"))
+    sent(turn).head(200, SSE)
+    leak = '<think>hm</think><tool_call>{"name":"look","arguments":{"at":1}}</tool_call>'
+    chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": leak}}]})
+    turn.offer(f"data: {chunk}\n\n".encode() + FINISH)
+
+    response = terminal(turn.accepted() + turn.end())
+
+    kinds = [item["type"] for item in response["output"]]  # type: ignore[attr-defined]
+    assert kinds == ["reasoning", "function_call"]

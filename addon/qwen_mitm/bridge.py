@@ -37,6 +37,7 @@ from qwen_mitm.guard import Guarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.seal import Seal, installed_seal, key_path
 from qwen_mitm.settings import (
     OPTION_PREFIX,
     Origin,
@@ -75,6 +76,11 @@ class QwenBridge:
         self._open_accounts(accounts_path(self.settings, os.environ))
 
     # Lifecycle ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _seal(self) -> Seal:
+        """Made with the first turn, so that a start without one leaves no key behind."""
+        return installed_seal(key_path(os.environ))
 
     def load(self, loader: Loader) -> None:
         QwenBridge._latest = self
@@ -267,7 +273,7 @@ class QwenBridge:
 
     def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         admit(arrival.fields, self.settings)
-        around = Surroundings(self.settings, time.monotonic, time.time, _new_id)
+        around = Surroundings(self.settings, time.monotonic, time.time, _new_id, self._seal)
         content = flow.request.raw_content or b""
         inner = begin(arrival, content, self._attempts.first_profile, around)
         accepted = functools.partial(self._attempts.accepted, inner)

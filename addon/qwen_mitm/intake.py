@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.errors import UpgradeRefused
 from qwen_mitm.exchange import HeaderFields
 from qwen_mitm.providers import Profile
+from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
 from qwen_mitm.translate.request import translate
@@ -54,6 +56,7 @@ class Surroundings:
     wall_clock: Callable[[], float]
     """Seconds since 1970."""
     new_id: Callable[[str], str]
+    seal: Seal
 
 
 def begin(
@@ -85,7 +88,10 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
     settings = around.settings
     encoding = arrival.header("content-encoding") or "identity"
     request = parse_request(decode_body(content, encoding, settings.max_body_mb * 2**20))
-    translation = translate(request, profile=profile)
+    unseal = partial(around.seal.unseal, "thought")
+    translation = translate(request, profile=profile, unseal=unseal)
+    # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
+    sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
     summaries = _wants_summaries(request, arrival.header("user-agent"), settings)
     context = AnswerContext(
         echo=translation.echo,
@@ -94,6 +100,7 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
         new_id=around.new_id,
         clock=around.wall_clock,
         estimated_input_tokens=translation.estimated_input_tokens,
+        seal=partial(around.seal.seal, "thought") if sealed else None,
     )
     return Turn(
         translation=translation,

@@ -23,11 +23,12 @@ from qwen_mitm.exchange import (
     Refused,
     Send,
 )
-from qwen_mitm.providers import Profile
+from qwen_mitm.providers import GENERIC, Profile
 from qwen_mitm.redaction import redacted_bytes, redacted_failure
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.failure import refusal
+from qwen_mitm.translate.leaks import Leaks, leaks_of
 from qwen_mitm.translate.request import Translation
 from qwen_mitm.wire.chat import AnswerPart, AnswerReader, Failure
 from qwen_mitm.wire.encoding import ContentDecoder
@@ -181,6 +182,8 @@ class Turn(Journey):
         self._opened = False
         self.streams = self.beats = stream
         self._client_fields = client_fields
+        self._profile = GENERIC
+        self._leaks: Leaks | None = None
         self._reader = AnswerReader()
         self._coding = "identity"
         self._decoder: ContentDecoder | None = None
@@ -206,6 +209,7 @@ class Turn(Journey):
         )
 
     def body(self, profile: Profile) -> bytes:
+        self._profile = profile
         return chat_body(self.translation.chat, profile, stream=self.streams or profile.stream_only)
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
@@ -243,6 +247,7 @@ class Turn(Journey):
         if not 200 <= status < 300:
             return "refuse"
         self._reader = AnswerReader()
+        self._leaks = leaks_of(self._profile, self.translation.chat)
         self._coding = _value(fields, b"content-encoding") or "identity"
         self._decoder = None
         self._offered = []
@@ -251,10 +256,18 @@ class Turn(Journey):
         return "offer"
 
     def offer(self, data: bytes) -> bool | FailedAnswer:
-        return self._weigh(self._read(data), ended=False)
+        return self._weigh(self._mended(self._read(data)), ended=False)
 
     def offer_end(self) -> bool | FailedAnswer:
-        return self._weigh(self._reader.end(), ended=True)
+        return self._weigh(self._last_parts(), ended=True)
+
+    def _mended(self, parts: list[AnswerPart]) -> list[AnswerPart]:
+        """Thoughts and calls that a self-hosted server let through as text."""
+        return self._leaks.feed(parts) if self._leaks else parts
+
+    def _last_parts(self) -> list[AnswerPart]:
+        parts = self._mended(self._reader.end())
+        return [*parts, *self._leaks.end()] if self._leaks else parts
 
     def _redacted(self, parts: list[AnswerPart]) -> list[AnswerPart]:
         """Nothing follows a failure, so it is the last part."""
@@ -312,14 +325,14 @@ class Turn(Journey):
 
     def feed(self, data: bytes) -> bytes:
         parts = self._reader.feed(data) if self._coding == "identity" else self._read(data)
-        events = self.assembler.feed(self._redacted(parts))
+        events = self.assembler.feed(self._redacted(self._mended(parts)))
         if events:
             self.recording.add(events)
         return events
 
     def end(self) -> bytes:
         return self._recorded(
-            self.assembler.feed(self._redacted(self._reader.end())) + self.assembler.end()
+            self.assembler.feed(self._redacted(self._last_parts())) + self.assembler.end()
         )
 
     def broken(self, outcome: Broken) -> bytes:
@@ -330,7 +343,8 @@ class Turn(Journey):
             type="server_error",
             code="server_error",
         )
-        return self._recorded(self.assembler.end(lost))
+        held = self._leaks.end() if self._leaks else []
+        return self._recorded(self.assembler.feed(held) + self.assembler.end(lost))
 
     def fail(self, error: BridgeError) -> bytes:
         return self.stop(
