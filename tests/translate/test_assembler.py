@@ -21,6 +21,7 @@ from tests.translate.answers import (
     thought,
     usage,
 )
+from tests.translate.sending import translated
 
 CUT = Failure("The connection to the upstream broke.")
 
@@ -252,6 +253,62 @@ def test_call_outside_the_allowed_tools_is_suppressed() -> None:
         tools=tools,
     )
     assert made.calls == [("call_a", "f", "{}")]
+
+
+BUILT_IN = translated(
+    {"input": "x", "tools": [{"type": "function", "name": "f"}, {"type": "shell"}]}
+).tools
+LIST = '{"commands":["ls"]}'
+
+
+def test_call_of_a_built_in_tool_opens_when_its_arguments_are_whole() -> None:
+    made = answer(
+        call('{"commands":', index=0, id="a", name="shell"),
+        call(LIST, index=1, id="b", name="shell"),
+        call('{"a":1}', index=2, id="c", name="f"),
+        call('["pwd"]}', index=0),
+        chunk(finish="tool_calls"),
+        DONE,
+        tools=BUILT_IN,
+    )
+    assert [item["call_id"] for item in made.output] == ["c", "a", "b"]
+
+
+def test_text_around_a_call_of_a_built_in_tool_is_two_messages() -> None:
+    made = answer(
+        text("before"),
+        call('{"commands":', index=0, id="a", name="shell"),
+        text("after"),
+        call("[]}", index=0),
+        chunk(finish="tool_calls"),
+        DONE,
+        tools=BUILT_IN,
+    )
+    assert made.texts == ["before", "after"]
+    assert made.output[2]["action"] == {"commands": []}
+
+
+def test_half_call_of_a_built_in_tool_is_not_shown_and_spoils_no_other() -> None:
+    made = answer(
+        call('{"a":1}', index=0, id="a", name="f"),
+        call(LIST, index=1, id="b", name="shell"),
+        call('{"commands":["r', index=2, id="c", name="shell"),
+        chunk(finish="length"),
+        DONE,
+        tools=BUILT_IN,
+    )
+    assert made.response["incomplete_details"] == {"reason": "max_output_tokens"}
+    assert [(item["call_id"], item["status"]) for item in made.output] == [
+        ("a", "completed"),
+        ("b", "completed"),
+    ]
+
+
+def test_call_of_a_built_in_tool_without_arguments_is_not_lost() -> None:
+    made = answer(
+        call(index=0, id="a", name="shell"), chunk(finish="tool_calls"), DONE, tools=BUILT_IN
+    )
+    assert [item["action"] for item in made.output] == [{"commands": []}]
 
 
 def test_thought_is_sealed_when_it_is_done() -> None:

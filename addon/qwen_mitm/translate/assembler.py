@@ -244,18 +244,23 @@ class Assembler:
         call = self._calls.call_for(fragment)
         arguments = call.take(fragment)
         if call.item is None:
-            self._open_calls()
+            if self._permits(call):
+                self._close_text()
+                self._open_calls()
         elif arguments:
             # Text between the fragments of calls is an item of its own (§8).
             self._close_text()
             call.item.append(arguments)
 
+    def _permits(self, call: Call) -> bool:
+        # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
+        return call.name is not None and self._context.tools.permits(call.name)
+
     def _open_calls(self, *, ended: bool = False) -> None:
         """Makes the items of the calls of which enough is there to show."""
         waiting = False
         for call in self._calls:
-            # allowed_tools is a hard limit: a call outside of it is suppressed (§5).
-            if call.item or call.name is None or not self._context.tools.permits(call.name):
+            if call.name is None or call.item is not None or not self._permits(call):
                 continue
             route = self._context.tools.route(call.name)
             if CALL_ITEMS[route.kind].opens_whole:

@@ -87,6 +87,8 @@ class FreeformInput:
 
     def _string(self, text: str) -> str:
         self._pending = ""
+        if '"' not in text and "\\" not in text:
+            return text
         decoded: list[str] = []
         position = 0
         for mark in _MARK.finditer(text):
