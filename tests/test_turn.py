@@ -10,6 +10,7 @@ from qwen_mitm.providers import profile_for
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.turn import Relay, Turn
+from tests.stored_turns import Nothing
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -30,6 +31,7 @@ AROUND = Surroundings(
     wall_clock=lambda: 7.0,
     new_id=lambda p: f"{p}_1",
     seal=Seal(bytes(32)),
+    store=Nothing(),
 )
 PORTAL = profile_for("https://portal.qwen.ai/v1")
 

@@ -32,11 +32,13 @@ from qwen_mitm.errors import (
     TranslationFault,
     Unauthorized,
 )
-from qwen_mitm.exchange import Exchange, GiveUp, Send
+from qwen_mitm.exchange import Answer, Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
-from qwen_mitm.intake import Arrival, Surroundings, begin
+from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.responses_file import responses_path
+from qwen_mitm.responses_store import ResponsesStore
 from qwen_mitm.seal import Seal, installed_seal, key_path
 from qwen_mitm.settings import (
     OPTION_PREFIX,
@@ -74,6 +76,7 @@ class QwenBridge:
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
         self._open_accounts(accounts_path(self.settings, os.environ))
+        self._store = ResponsesStore(responses_path(os.environ))
 
     # Lifecycle ---------------------------------------------------------------------------------
 
@@ -139,6 +142,7 @@ class QwenBridge:
 
     def done(self) -> None:
         self._ledger.close()
+        self._store.close()
         self._arrivals.clear()
         self._exchanges.clear()
 
@@ -273,8 +277,14 @@ class QwenBridge:
 
     def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         admit(arrival.fields, self.settings)
-        around = Surroundings(self.settings, time.monotonic, time.time, _new_id, self._seal)
+        around = Surroundings(
+            self.settings, time.monotonic, time.time, _new_id, self._seal, self._store
+        )
         content = flow.request.raw_content or b""
+        stored = stored_answer(arrival, content, self._attempts.first_profile, around)
+        if stored is not None:
+            _respond(flow, stored)
+            return
         inner = begin(arrival, content, self._attempts.first_profile, around)
         accepted = functools.partial(self._attempts.accepted, inner)
         self._exchanges[flow.id] = Guarded(inner, flow, accepted)
@@ -379,7 +389,10 @@ def _take_deferred_options() -> None:
 
 
 def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:
-    answer = failover_layer.refusal(error)
+    _respond(flow, failover_layer.refusal(error))
+
+
+def _respond(flow: http.HTTPFlow, answer: Answer) -> None:
     flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.fields))
 
 

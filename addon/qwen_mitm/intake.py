@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from qwen_mitm import endpoints
 from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.errors import UpgradeRefused
-from qwen_mitm.exchange import HeaderFields
+from qwen_mitm.exchange import Answer, HeaderFields
 from qwen_mitm.providers import Profile
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
+from qwen_mitm.state import expand
+from qwen_mitm.stored_response import ResponseStore
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
 from qwen_mitm.translate.request import translate
 from qwen_mitm.turn import Relay, Turn
 from qwen_mitm.wire.encoding import decode_body
+from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.responses import ResponsesRequest, parse_request
 
 #: Clients that show thoughts as reasoning summaries and in no other form (clients.md).
@@ -57,6 +61,7 @@ class Surroundings:
     """Seconds since 1970."""
     new_id: Callable[[str], str]
     seal: Seal
+    store: ResponseStore
 
 
 def begin(
@@ -86,15 +91,17 @@ def begin(
 
 def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundings) -> Turn:
     settings = around.settings
-    encoding = arrival.header("content-encoding") or "identity"
-    request = parse_request(decode_body(content, encoding, settings.max_body_mb * 2**20))
+    body = _decoded(arrival, content, settings)
+    request = parse_request(body)
+    expansion = expand(request, body, around.store)
     unseal = partial(around.seal.unseal, "thought")
-    translation = translate(request, profile=profile, unseal=unseal)
+    with expansion.own_indices():
+        translation = translate(expansion.request, profile=profile, unseal=unseal)
     # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
     sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
     summaries = _wants_summaries(request, arrival.header("user-agent"), settings)
     context = AnswerContext(
-        echo=translation.echo,
+        echo=replace(translation.echo, previous_response_id=expansion.previous_response_id),
         tools=translation.tools,
         reasoning="summary" if summaries else "content",
         new_id=around.new_id,
@@ -102,17 +109,43 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
         estimated_input_tokens=translation.estimated_input_tokens,
         seal=partial(around.seal.seal, "thought") if sealed else None,
     )
+
+    def keep(response: JsonObject) -> None:
+        around.store.save(expansion.stored(response))
+
     return Turn(
         translation=translation,
         new_assembler=lambda: Assembler(context),
         stream=bool(request.stream),
-        conversation=conversation_key(request, arrival.headers()),
+        conversation=conversation_key(expansion.request, arrival.headers()),
         client_fields=arrival.fields,
         clock=around.clock,
         heartbeat_s=settings.heartbeat_seconds,
         timeout_s=settings.upstream_timeout_seconds,
         recording_limit=RECORDING_LIMIT,
+        on_complete=keep if expansion.store else None,
     )
+
+
+def stored_answer(
+    arrival: Arrival, content: bytes, profile: Callable[[], Profile], around: Surroundings
+) -> Answer | None:
+    """The answer to a request for something stored; ``None`` for other requests.
+
+    Raises:
+        BridgeError: the client's answer instead.
+    """
+
+    def count(request: ResponsesRequest) -> int:
+        return translate(request, profile=profile(), default_model="any").estimated_input_tokens
+
+    body = partial(_decoded, arrival, content, around.settings)
+    return endpoints.answer(arrival.method, arrival.path, body, around.store, count)
+
+
+def _decoded(arrival: Arrival, content: bytes, settings: Settings) -> bytes:
+    encoding = arrival.header("content-encoding") or "identity"
+    return decode_body(content, encoding, settings.max_body_mb * 2**20)
 
 
 def _wants_summaries(request: ResponsesRequest, user_agent: str, settings: Settings) -> bool:

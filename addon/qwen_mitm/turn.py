@@ -32,6 +32,7 @@ from qwen_mitm.translate.leaks import Leaks, leaks_of
 from qwen_mitm.translate.request import Translation
 from qwen_mitm.wire.chat import AnswerPart, AnswerReader, Failure
 from qwen_mitm.wire.encoding import ContentDecoder
+from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.sse import KEEP_ALIVE
 
 HOP_BY_HOP = frozenset(
@@ -153,7 +154,8 @@ class Journey:
 class Turn(Journey):
     """A Responses request that is answered by a Chat Completions upstream.
 
-    ``client_fields`` are the client's headers as they came.
+    ``client_fields`` are the client's headers as they came. ``on_complete`` gets the Response
+    object once, when its terminal event is made and before it leaves.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Turn(Journey):
         heartbeat_s: int,
         timeout_s: int,
         recording_limit: int,
+        on_complete: Callable[[JsonObject], None] | None = None,
     ) -> None:
         super().__init__(
             clock=clock,
@@ -175,6 +178,7 @@ class Turn(Journey):
             timeout_s=timeout_s,
             recording_limit=recording_limit,
         )
+        self._on_complete = on_complete
         self.translation = translation
         self.conversation = conversation
         self._new_assembler = new_assembler
@@ -313,6 +317,7 @@ class Turn(Journey):
             fields.append((b"cache-control", b"no-cache"))
             return Answer(200, tuple(fields))
         fields.append((b"content-type", b"application/json"))
+        self._settle()
         body = json.dumps(self.assembler.response(), ensure_ascii=False).encode(
             "utf-8", "backslashreplace"
         )
@@ -326,9 +331,7 @@ class Turn(Journey):
     def feed(self, data: bytes) -> bytes:
         parts = self._reader.feed(data) if self._coding == "identity" else self._read(data)
         events = self.assembler.feed(self._redacted(self._mended(parts)))
-        if events:
-            self.recording.add(events)
-        return events
+        return self._recorded(events) if events else events
 
     def end(self) -> bytes:
         return self._recorded(
@@ -385,8 +388,14 @@ class Turn(Journey):
 
     def _recorded(self, data: bytes) -> bytes:
         if data:
+            self._settle()
             self.recording.add(data)
         return data
+
+    def _settle(self) -> None:
+        if self._on_complete is not None and self.assembler.finished:
+            on_complete, self._on_complete = self._on_complete, None
+            on_complete(self.assembler.response())
 
 
 class Relay(Journey):

@@ -60,6 +60,7 @@ class Proxy:
             **inherited,
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / ".config"),
+            "XDG_STATE_HOME": str(home / ".local" / "state"),
             "PYTHONUNBUFFERED": "1",
             **(env or {}),
         }
