@@ -76,7 +76,7 @@ class QwenBridge:
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
         self._open_accounts(accounts_path(self.settings, os.environ))
-        self._store = ResponsesStore(responses_path(os.environ))
+        self._store = _open_responses(self.settings)
 
     # Lifecycle ---------------------------------------------------------------------------------
 
@@ -108,6 +108,7 @@ class QwenBridge:
             ctx.options.update(listen_host="127.0.0.1")
 
     def configure(self, updated: set[str]) -> None:
+        before = self.settings
         try:
             self.settings = self._checked_settings()
         except SettingsError as error:
@@ -115,6 +116,10 @@ class QwenBridge:
                 raise exceptions.OptionsError(str(error)) from None
             logger.error("qwen-mitm: %s", error)
             return
+        kept = ("responses_file", "responses_days", "responses_mb")
+        if any(getattr(before, name) != getattr(self.settings, name) for name in kept):
+            self._store.close()
+            self._store = _open_responses(self.settings)
         path = accounts_path(self.settings, os.environ)
         if path != self._ledger.store.path:
             self._ledger.close()
@@ -406,6 +411,15 @@ def _show(flow: http.HTTPFlow, send: Send) -> None:
     request.path = send.target
     if send.body is not request.raw_content:
         request.raw_content = send.body
+
+
+def _open_responses(settings: Settings) -> ResponsesStore:
+    """Opens nothing yet: the file is made with the first response."""
+    return ResponsesStore(
+        responses_path(os.environ, settings.responses_file),
+        max_age_s=settings.responses_days * 86_400,
+        max_bytes=settings.responses_mb * 2**20,
+    )
 
 
 def _now_ms() -> int:

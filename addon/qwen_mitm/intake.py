@@ -94,9 +94,13 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
     body = _decoded(arrival, content, settings)
     request = parse_request(body)
     expansion = expand(request, body, around.store)
-    unseal = partial(around.seal.unseal, "thought")
     with expansion.own_indices():
-        translation = translate(expansion.request, profile=profile, unseal=unseal)
+        translation = translate(
+            expansion.request,
+            profile=profile,
+            unseal=partial(around.seal.unseal, "thought"),
+            unseal_summary=partial(around.seal.unseal, "compaction"),
+        )
     # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
     sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
     summaries = _wants_summaries(request, arrival.header("user-agent"), settings)

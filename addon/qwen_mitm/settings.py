@@ -135,6 +135,13 @@ class Settings(BaseModel):
         300, "An upstream that sends nothing for this long is given up.", ge=1
     )
     max_body_mb: int = _option(64, "Largest request body, also after decompression.", ge=1)
+    responses_file: str = _option(
+        "", "Where responses are kept. Empty: a folder for state of our own."
+    )
+    responses_days: int = _option(
+        30, "Responses are kept this long, unless the client sends store: false.", ge=1
+    )
+    responses_mb: int = _option(256, "Beyond this size the oldest responses are removed.", ge=1)
     allow_insecure: bool = _option(
         False, "Send credentials although ssl_insecure is set. Anybody on the way can read them."
     )
