@@ -356,3 +356,19 @@ def test_fields_of_real_answers_survive_characters_that_json_escapes() -> None:
     content = '"\\\n\t\x00\x7f\u2028 é 世 🌍'
     made = answer(text(content, "stop"), DONE)
     assert made.texts == [content]
+
+
+def test_text_that_looked_like_a_running_total_comes_before_what_follows_it() -> None:
+    refused = answer(text("1"), text("10"), chunk({"refusal": "No."}), chunk(finish="stop"))
+    assert [part.get("text", part.get("refusal")) for part in refused.output[0]["content"]] == [
+        "110",
+        "No.",
+    ]
+    scores: JsonObject = {"content": [{"token": "!", "logprob": -1.0}]}
+    last = event({"choices": [{"index": 0, "delta": {"content": "!"}, "logprobs": scores}]})
+    assert answer(text("1"), text("10"), last, chunk(finish="stop")).texts == ["110!"]
+
+
+def test_a_rule_in_the_last_chunk_is_no_replay_of_the_one_before() -> None:
+    rule = "=" * 64
+    assert answer(text(rule), text(rule, "stop")).texts == [rule * 2]

@@ -6,10 +6,14 @@ import pytest
 
 from qwen_mitm.translate.call_fragments import CallFragments, JsonProgress
 from qwen_mitm.wire.chat import ToolCallDelta
+from tests.translate.sending import translated
 
 
-def calls_of(*fragments: ToolCallDelta) -> list[tuple[str | None, str | None, str]]:
-    calls = CallFragments()
+def calls_of(
+    *fragments: ToolCallDelta, offered: tuple[str, ...] = ()
+) -> list[tuple[str | None, str | None, str]]:
+    tools = [{"type": "function", "name": name} for name in offered]
+    calls = CallFragments(translated({"input": "x", "tools": tools}).tools)
     for fragment in fragments:
         calls.call_for(fragment).take(fragment)
     for call in calls:
@@ -128,3 +132,37 @@ def test_text_without_brackets_is_neither_whole_nor_cut(text: str) -> None:
     progress = JsonProgress()
     progress.feed(text)
     assert (progress.is_whole, progress.is_cut_short) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "name"),
+    [
+        (["get_", "weather"], "get_weather"),
+        (["get_", "wea", "ther"], "get_weather"),
+        (["get_", "get_weather"], "get_weather"),
+        (["get_", "get_", "weather"], "get_weather"),
+        (["get_weather", "get_weather"], "get_weather"),
+        (["get_weather", "_now"], "get_weather"),
+        (["get_time", "zone"], "get_time"),
+        (["get_", "news"], "get_"),
+        (["get_"], "get_"),
+        (["invented", "get_weather"], "invented"),
+    ],
+)
+def test_a_name_grows_only_into_one_that_was_offered(pieces: list[str], name: str) -> None:
+    parts = [part(index=0, name=piece) for piece in pieces]
+    offered = ("get_weather", "get_time", "f")
+    assert calls_of(*parts, part("{}", 0), offered=offered) == [(None, name, "{}")]
+    assert calls_of(*parts, offered=offered) == [(None, name, "")]
+
+
+def test_a_beginning_of_a_name_is_the_name_when_another_call_begins() -> None:
+    offered = ("get_weather", "f")
+    assert calls_of(part(id="x", name="get_"), part(id="y", name="f"), offered=offered) == [
+        ("x", "get_", ""),
+        ("y", "f", ""),
+    ]
+    assert calls_of(part(name="get_"), part("{}", name="f"), offered=offered) == [
+        (None, "get_", ""),
+        (None, "f", "{}"),
+    ]

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from qwen_mitm.translate.call_fragments import Call, CallFragments
 from qwen_mitm.translate.call_items import CALL_ITEMS, CallStart
-from qwen_mitm.translate.cumulative import CumulativeDeltas
+from qwen_mitm.translate.cumulative import CumulativeDeltas, is_replay
 from qwen_mitm.translate.events import EventWriter, encode_json
 from qwen_mitm.translate.items import ItemStatus, Message, OutputItem, Reasoning
 from qwen_mitm.translate.outcome import counted_usage, error_object, estimated_usage
@@ -36,11 +36,6 @@ _FILTERED: Final = frozenset({"content_filter"})
 _BROKEN: Final = frozenset({"error", "error_finish", "insufficient_system_resource"})
 _CALLS: Final = frozenset({"tool_calls", "function_call"})
 _NOT_THE_MODELS_WISH: Final = _TOO_LONG | _FILTERED | _BROKEN
-
-# A text of this length that comes whole a second time is a replay (qwen.md §2.10, quirk 1).
-_REPLAY: Final = 64
-# A text of this length that the next delta starts with is no chance.
-_TELLING: Final = 16
 
 _CUT_OFF: Final = Failure("The upstream ended the stream before the answer was finished.")
 _NO_ANSWER: Final = Failure("The upstream ended the stream without an answer.")
@@ -86,10 +81,10 @@ class Assembler:
         self._message: Message | None = None
         self._thought: Reasoning | None = None
         """At most one of the two is open; calls stay open until the end."""
-        self._calls = CallFragments()
+        self._calls = CallFragments(context.tools)
         self._call_ids: set[str] = set()
-        self._text_deltas = _text_deltas()
-        self._thought_deltas = _text_deltas()
+        self._text_deltas = CumulativeDeltas()
+        self._thought_deltas = CumulativeDeltas()
 
         self._answered = False
         """The upstream sent a choice."""
@@ -188,6 +183,7 @@ class Assembler:
         if delta.content:
             self._say(delta.content, choice)
         if delta.refusal:
+            self._release()
             self._part(REFUSAL).append(delta.refusal)
         for fragment in delta.tool_calls:
             self._call(fragment)
@@ -218,6 +214,7 @@ class Assembler:
 
     def _say(self, text: str, choice: Choice) -> None:
         if choice.logprobs is not None and choice.logprobs.content:
+            self._release()
             self._part(OUTPUT_TEXT).append_scored(text, choice.logprobs.content)
             return
         if choice.finish_reason and self._finish_reason is None and self._repeats_all(text):
@@ -229,7 +226,7 @@ class Assembler:
 
     def _repeats_all(self, text: str) -> bool:
         """Some hosts put the whole text into the last chunk once more (qwen.md §2.10, quirk 1)."""
-        if self._message is None or len(text) < _REPLAY:
+        if self._message is None or not is_replay(text):
             return False
         return self._message.characters == len(text) and self._part(OUTPUT_TEXT).text == text
 
@@ -388,10 +385,6 @@ class Assembler:
             ],
             usage=self._usage,
         )
-
-
-def _text_deltas() -> CumulativeDeltas:
-    return CumulativeDeltas(certain=lambda text: len(text) >= _TELLING, repeat_from=_REPLAY)
 
 
 def _says_nothing(choice: Choice | None) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from typing import Final
 
 from qwen_mitm.translate.call_items import CallItem
 from qwen_mitm.translate.cumulative import CumulativeDeltas
+from qwen_mitm.translate.tools import ToolTable
 from qwen_mitm.wire.chat import ToolCallDelta
 
 _OUTSIDE_STRINGS: Final = re.compile(r'["{}\[\]]')
@@ -75,15 +77,19 @@ class JsonProgress:
 class Call:
     """One call of the model, as far as its fragments have told."""
 
-    def __init__(self) -> None:
+    def __init__(self, offered: Collection[str] = ()) -> None:
         self.upstream_id: str | None = None
         self.name: str | None = None
+        """None also while only the beginning of the name of an offered tool is there."""
+        self.spelled = ""
+        """The name so far."""
         self.item: CallItem | None = None
         """Its output item, once there is enough to show."""
+        self._offered = offered
         self._arguments: list[str] = []
         self._scanned = 0
         self._progress = JsonProgress()
-        self._deltas = CumulativeDeltas(certain=_no_object_may_follow, repeat_from=2)
+        self._deltas = CumulativeDeltas(certain=_no_object_may_follow)
         self._replayed: int | None = None
         """How much of the finished call has come once more."""
 
@@ -114,7 +120,10 @@ class Call:
         """Learns what the fragment tells; the arguments that it adds."""
         # An empty or repeated name never changes the one that is known.
         self.upstream_id = self.upstream_id or fragment.id
-        self.name = self.name or fragment.name
+        if self.name is None and fragment.name is not None:
+            self._spell(fragment.name)
+        if fragment.arguments:
+            self.settle_name()
         if not fragment.arguments or self._replayed is not None:
             return ""
         added = fragment.arguments
@@ -126,10 +135,31 @@ class Call:
 
     def rest(self) -> str:
         """The arguments that were held back, now that no fragment follows."""
+        self.settle_name()
         held = self._deltas.rest()
         if held:
             self._arguments.append(held)
         return held
+
+    def settle_name(self) -> None:
+        """The name is what is there of it: arguments or another call have come."""
+        self.name = self.name or self.spelled or None
+
+    def name_with(self, piece: str) -> str | None:
+        """The offered name, or the beginning of one, that the name is with this piece.
+
+        Some hosts cut names in two, others write the name once more.
+        """
+        for name in (self.spelled + piece, piece):
+            if name.startswith(self.spelled) and any(it.startswith(name) for it in self._offered):
+                return name
+        return None
+
+    def _spell(self, piece: str) -> None:
+        name = self.name_with(piece)
+        self.spelled = name or self.spelled or piece
+        if name is None or name in self._offered:
+            self.settle_name()
 
     def replay(self, arguments: str) -> None:
         """Leaves out these arguments and all that follow: the finished call came once more."""
@@ -150,13 +180,18 @@ class Call:
 class CallFragments:
     """The calls of one answer, in the order in which they began."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: ToolTable | None = None) -> None:
+        self._tools = tools or ToolTable()
         self._calls: list[Call] = []
         self._by_index: dict[int, Call] = {}
         self._by_id: dict[str, Call] = {}
 
     def __iter__(self) -> Iterator[Call]:
         return iter(self._calls)
+
+    @cached_property
+    def _offered(self) -> frozenset[str]:
+        return frozenset(made.name for made in self._tools.definitions)
 
     def call_for(self, fragment: ToolCallDelta) -> Call:
         """The call that the fragment continues, or a new one."""
@@ -165,7 +200,9 @@ class CallFragments:
             self._last = call
             return call
         if call is None or not _continues(call, fragment):
-            call = Call()
+            if self._calls:
+                self._last.settle_name()
+            call = Call(self._offered)
             self._calls.append(call)
         elif fragment.arguments and call.is_whole:
             call.replay(fragment.arguments)
@@ -215,11 +252,13 @@ def _moved(call: Call, fragment: ToolCallDelta) -> bool:
 
 def _continues(call: Call, fragment: ToolCallDelta) -> bool:
     """Whether the fragment goes on with this call; else it starts another under the same key."""
-    if fragment.name is None or call.name is None:
+    if fragment.name is None or not call.spelled:
+        return True
+    if call.name is None and call.name_with(fragment.name) is not None:
         return True
     if not call.is_whole:
         keyed = fragment.index is not None or fragment.id is not None
-        return keyed or fragment.name == call.name
+        return keyed or fragment.name == call.spelled
     if fragment.name != call.name:
         return False
     return not fragment.arguments or call.repeats(fragment.arguments)
