@@ -40,7 +40,12 @@ class CumulativeDeltas:
         """Every delta is new text, as it should be; ``new_text`` need not be asked any more."""
         self._certain = certain
         self._cumulative = False
-        self._begin("")
+        self._so_far = ""
+        self._first = ""
+        self._held: list[str] = []
+        self._extensions = 0
+        self._told = 0
+        self._last_told = ""
 
     def new_text(self, delta: str) -> str:
         """What this delta adds to the text."""
@@ -70,9 +75,8 @@ class CumulativeDeltas:
         return held
 
     def _begin(self, delta: str) -> None:
-        self._so_far: str = delta
-        self._first = delta
-        self._held: list[str] = []
+        self._so_far = self._first = delta
+        self._held = []
         self._extensions = 0
         self._told = 0
         self._last_told = ""
