@@ -37,6 +37,9 @@ def test_the_demo_shows_text_thought_and_tools_and_leaves_nothing_running() -> N
         "OPENAI_BASE_URL": "http://127.0.0.1:9/v1",
         "https_proxy": "http://127.0.0.1:9",
         "NO_PROXY": "*",
+        "SSL_CERT_FILE": "/no/such/authorities.pem",
+        "SSL_CERT_DIR": "/no/such/authorities",
+        "REQUESTS_CA_BUNDLE": "/no/such/authorities.pem",
         "TERM": "dumb",
     }
 
@@ -67,7 +70,9 @@ def test_a_demo_that_is_interrupted_stops_what_it_started(number: signal.Signals
         assert demo.stderr
         seen = ""
         while "says" not in seen:
-            seen += demo.stdout.read(1)
+            piece = demo.stdout.read(1)
+            assert piece, f"the demo ended after: {seen}"
+            seen += piece
         assert all(is_open(port) for port in ports_in(seen))
         demo.send_signal(number)
         rest = demo.stdout.read()

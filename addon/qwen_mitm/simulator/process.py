@@ -36,7 +36,7 @@ class SimulatorProcess:
         self._directory = directory
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
-        self._client = httpx.Client()
+        self._client = httpx.Client(trust_env=False)
         self.port = 0
         self.url = ""
         self.ca_pem: Path | None = None
