@@ -372,3 +372,25 @@ def test_text_that_looked_like_a_running_total_comes_before_what_follows_it() ->
 def test_a_rule_in_the_last_chunk_is_no_replay_of_the_one_before() -> None:
     rule = "=" * 64
     assert answer(text(rule), text(rule, "stop")).texts == [rule * 2]
+
+
+def test_an_error_in_the_place_of_the_answer_takes_the_words_before_it_along() -> None:
+    failed = answer(
+        text("[Throttling] Please"), text(" wait"), text(" a while."), chunk({}, "error_finish")
+    )
+    assert failed.response["error"] == {
+        "code": "rate_limit_exceeded",
+        "message": "[Throttling] Please wait a while.",
+    }
+
+
+def test_an_error_in_the_place_of_the_answer_may_be_the_second_choice_of_a_chunk() -> None:
+    other: JsonObject = {"index": 1, "delta": {"content": "not asked for"}}
+    error: JsonObject = {
+        "index": 0,
+        "delta": {"content": "Throttled"},
+        "finish_reason": "error_finish",
+    }
+    failed = answer(event({"choices": [other, error]}))
+    assert failed.response["error"] == {"code": "rate_limit_exceeded", "message": "Throttled"}
+    assert failed.output == []

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_mitm.errors import UpstreamRefused
-from qwen_mitm.translate.failure import client_code, failure_error, refusal
-from qwen_mitm.wire.chat import Failure
+from qwen_mitm.translate.failure import client_code, failure_error, refusal, with_words_before
+from qwen_mitm.wire.chat import ENDED_WITH_AN_ERROR, ERROR_FINISH, Failure
 
 
 def refused(status: int, body: bytes = b"", **headers: str) -> UpstreamRefused:
@@ -87,7 +87,53 @@ def test_unknown_status_is_kept() -> None:
 
 @pytest.mark.parametrize("status", [101, 204, 302, 600, 999])
 def test_status_that_is_no_refusal_is_a_bad_gateway(status: int) -> None:
-    assert refused(status, b"moved").status == 502
+    error = refused(status, b"moved")
+    assert (error.status, error.type) == (502, "server_error")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (
+            302,
+            {"location": "https://login.example.com/sso/start?token=fake-secret#x"},
+            "The upstream answered 302 (Found) and points to login.example.com/sso/start; "
+            "is the account's base URL right?",
+        ),
+        (
+            308,
+            {"Location": "//user:fake-secret@example.com:8443"},
+            "The upstream answered 308 (Permanent Redirect) and points to example.com:8443; "
+            "is the account's base URL right?",
+        ),
+        (
+            301,
+            {"location": "/v1/chat/completions/"},
+            "The upstream answered 301 (Moved Permanently) and points to /v1/chat/completions/; "
+            "is the account's base URL right?",
+        ),
+        (
+            307,
+            {},
+            "The upstream answered 307 (Temporary Redirect) without a reason; "
+            "is the account's base URL right?",
+        ),
+        (
+            302,
+            {"location": "http://[broken"},
+            "The upstream answered 302 (Found) without a reason; is the account's base URL right?",
+        ),
+    ],
+)
+def test_a_redirection_says_where_it_points(
+    status: int, headers: dict[str, str], message: str
+) -> None:
+    error = refusal(status, headers, b"<h1>Moved</h1>", max_retry_after=60)
+    assert (error.status, error.type, error.message) == (502, "server_error", message)
+
+
+def test_a_status_that_is_no_refusal_is_named() -> None:
+    assert refused(204).message == "The upstream answered 204 (No Content) without a reason."
 
 
 @given(st.integers(400, 599), st.binary(max_size=60))
@@ -191,6 +237,7 @@ def test_headers_that_clients_act_on_are_passed_and_no_others(
         (Failure("no", code="Arrearage"), 400, "invalid_request_error"),
         (Failure("no", type="overloaded_error"), 503, "overloaded_error"),
         (Failure("Throttling: requests"), 429, "rate_limit_error"),
+        (Failure("Throttled, requests too fast"), 429, "rate_limit_error"),
         (Failure("no"), 502, "server_error"),
         (Failure("no", code="whatever"), 502, "server_error"),
     ],
@@ -229,6 +276,11 @@ def test_codes_that_clients_know_are_kept(code: str) -> None:
         ("Throttling.RateQuota", "no", "rate_limit_exceeded"),
         ("Throttling.AllocationQuota", "no", "insufficient_quota"),
         (None, "Throttling.RateQuota: too fast", "rate_limit_exceeded"),
+        (None, "Throttled, requests too fast", "rate_limit_exceeded"),
+        ("error_finish", "no", "rate_limit_exceeded"),
+        ("error_finish", "Throttled, requests too fast", "rate_limit_exceeded"),
+        ("error_finish", "The model is overloaded", "server_is_overloaded"),
+        ("error_finish", "Output data_inspection_failed", "invalid_prompt"),
         ("overloaded_error", "no", "server_is_overloaded"),
         ("invalid_parameter_error", "no", "invalid_prompt"),
         ("DataInspectionFailed", "no", "invalid_prompt"),
@@ -244,3 +296,45 @@ def test_other_codes_become_what_clients_act_on(
 @pytest.mark.parametrize("code", ["quota_exceeded", "no_usable_account", "translation_fault"])
 def test_our_own_final_errors_stop_codex_in_mid_stream(code: str) -> None:
     assert client_code(code, "No account can be used.") == "invalid_prompt"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "type_", "code"),
+    [
+        ("Sorry.", 429, "rate_limit_error", "rate_limit_exceeded"),
+        ("Throttled, requests too fast", 429, "rate_limit_error", "rate_limit_exceeded"),
+        ("The model is overloaded.", 503, "server_error", "server_is_overloaded"),
+    ],
+)
+def test_an_error_in_the_place_of_the_answer_is_throttling_unless_its_words_say_otherwise(
+    words: str, status: int, type_: str, code: str
+) -> None:
+    error = failure_error(Failure(words, code=ERROR_FINISH))
+    assert (error.status, error.type, error.code) == (status, type_, code)
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "message"),
+    [
+        ("", "Throttled.", "Throttled."),
+        ("Throttled, ", "requests too fast", "Throttled, requests too fast"),
+        ("[Throttling] Please", " try again later.", "[Throttling] Please try again later."),
+        ("Throttled", "", "Throttled"),
+        ("Hello", "Request throttled: too many tokens.", "Request throttled: too many tokens."),
+        ("Throttled. ", "Please wait.", "Throttled. Please wait."),
+        ("long " * 100, "internal error", "internal error"),
+        ("long " * 100, "", "The upstream ended its answer with an error."),
+        (" \n", "", "The upstream ended its answer with an error."),
+        ("", "", "The upstream ended its answer with an error."),
+    ],
+)
+def test_the_words_of_an_error_may_have_come_as_the_answer(
+    before: str, words: str, message: str
+) -> None:
+    failure = Failure(words, code=ERROR_FINISH) if words else ENDED_WITH_AN_ERROR
+    assert with_words_before(failure, before).message == message
+
+
+def test_only_an_error_in_the_place_of_the_answer_has_words_there() -> None:
+    failure = Failure("no")
+    assert with_words_before(failure, "Hello") is failure

@@ -186,7 +186,11 @@ def test_json_on_several_data_lines_is_one_chunk() -> None:
         ),
         (
             b'data: {"choices": [{"delta": {"content": "no"}, "finish_reason": "error_finish"}]}',
-            Failure("no"),
+            Failure("no", code="error_finish"),
+        ),
+        (
+            b'data: {"choices": [{"delta": {}, "finish_reason": "error_finish"}]}',
+            Failure("The upstream ended its answer with an error.", code="error_finish"),
         ),
     ],
 )

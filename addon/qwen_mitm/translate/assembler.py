@@ -15,11 +15,14 @@ from qwen_mitm.translate.call_fragments import Call, CallFragments
 from qwen_mitm.translate.call_items import CALL_ITEMS, CallStart
 from qwen_mitm.translate.cumulative import CumulativeDeltas, is_replay
 from qwen_mitm.translate.events import EventWriter, encode_json
+from qwen_mitm.translate.failure import with_words_before
 from qwen_mitm.translate.items import ItemStatus, Message, OutputItem, Reasoning
 from qwen_mitm.translate.outcome import counted_usage, error_object, estimated_usage
 from qwen_mitm.translate.parts import OUTPUT_TEXT, REFUSAL, PartKind, TextPart
 from qwen_mitm.translate.tools import ToolRoute, ToolTable
 from qwen_mitm.wire.chat import (
+    ENDED_WITH_AN_ERROR,
+    ERROR_FINISH,
     AnswerPart,
     ChatChunk,
     Choice,
@@ -33,7 +36,7 @@ from qwen_mitm.wire.sse import DONE
 
 _TOO_LONG: Final = frozenset({"length", "max_tokens"})
 _FILTERED: Final = frozenset({"content_filter"})
-_BROKEN: Final = frozenset({"error", "error_finish", "insufficient_system_resource"})
+_BROKEN: Final = frozenset({"error", "insufficient_system_resource"})
 _CALLS: Final = frozenset({"tool_calls", "function_call"})
 _NOT_THE_MODELS_WISH: Final = _TOO_LONG | _FILTERED | _BROKEN
 
@@ -116,7 +119,7 @@ class Assembler:
                 case EndOfAnswer():
                     self._finish()
                 case Failure():
-                    self._fail(part)
+                    self._fail_for(part)
         return self._flush()
 
     def end(self, reason: Failure | None = None) -> bytes:
@@ -174,9 +177,9 @@ class Assembler:
     def _take_choice(self, choice: Choice) -> None:
         delta = choice.delta
         reason = choice.finish_reason
-        if reason == "error_finish":
-            # Model Studio puts the words of the error where the answer was (qwen.md §2.7).
-            self._fail(Failure(delta.content) if delta.content else _ENDED_WITH_AN_ERROR)
+        if reason == ERROR_FINISH:
+            words = delta.content
+            self._fail_for(Failure(words, code=reason) if words else ENDED_WITH_AN_ERROR)
             return
         if thought := delta.reasoning:
             self._think(thought)
@@ -228,7 +231,7 @@ class Assembler:
         """Some hosts put the whole text into the last chunk once more (qwen.md §2.10, quirk 1)."""
         if self._message is None or not is_replay(text):
             return False
-        return self._message.characters == len(text) and self._part(OUTPUT_TEXT).text == text
+        return self._message.characters == len(text) and self._message.text == text
 
     def _part(self, kind: PartKind) -> TextPart:
         if self._message is None:
@@ -341,6 +344,11 @@ class Assembler:
                 cut |= set(open_items[-1:])
         for item in open_items:
             item.close("incomplete" if item in cut else "completed")
+
+    def _fail_for(self, failure: Failure) -> None:
+        self._release()
+        said = "" if self._message is None else self._message.text
+        self._fail(with_words_before(failure, said))
 
     def _fail(self, failure: Failure) -> None:
         self._release()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from qwen_mitm.errors import UpstreamRefused
-from qwen_mitm.wire.chat import Failure
+from qwen_mitm.wire.chat import ENDED_WITH_AN_ERROR, ERROR_FINISH, Failure
 from qwen_mitm.wire.error_body import failure_in, read_json, readable, type_for
 
 _CONTEXT_LENGTH: Final = re.compile(
@@ -45,11 +47,14 @@ _STATUS_OF: Final[tuple[tuple[re.Pattern[str], int], ...]] = tuple(
         (r"invalid_?api_?key|authentication|unauthorized|token expired", 401),
         (r"access_?denied|permission", 403),
         (r"model_?not_?found", 404),
-        (r"insufficient_quota|quota|throttling|rate_limit|limit_requests|too many requests", 429),
+        (r"insufficient_quota|quota|throttl|rate_limit|limit_requests|too many requests", 429),
         (r"overloaded|slow_down|unavailable", 503),
         (r"invalid_?parameter|invalid_request|invalid_prompt|data_?inspection|arrearage", 400),
     )
 )
+# An error of more words than these is an answer that an error broke off.
+_LONGEST_ERROR: Final = 400
+_BEGINS_AN_ERROR: Final = re.compile(r"[\[<{A-Z]")
 _PASSED: Final = frozenset({"x-request-id", "x-error-code"})
 _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?")
 
@@ -61,10 +66,12 @@ def refusal(
 
     A wait beyond ``max_retry_after`` seconds is not passed on: clients sleep that long in silence.
     """
-    if not 400 <= status < 600:
-        status = HTTPStatus.BAD_GATEWAY
-    failure = _failure(status, body)
     lower = {name.lower(): value for name, value in headers.items()}
+    if 400 <= status < 600:
+        failure = _failure(status, body)
+    else:
+        failure = Failure(_no_reason(status, lower.get("location", "")))
+        status = HTTPStatus.BAD_GATEWAY
     return UpstreamRefused(
         failure.message,
         status=status,
@@ -84,6 +91,21 @@ def failure_error(failure: Failure) -> UpstreamRefused:
     return UpstreamRefused(
         failure.message, status=status, type=type_, param=failure.param, code=_http_code(failure)
     )
+
+
+def with_words_before(failure: Failure, text: str) -> Failure:
+    """The failure with the text of the message so far, where that belongs to its words.
+
+    Some hosts send the words of an ``error_finish`` in pieces, as an answer comes. Nothing marks
+    the first ones; but an error is short, and one that comes whole has a beginning and tells.
+    """
+    if failure.code != ERROR_FINISH or not text.strip() or len(text) > _LONGEST_ERROR:
+        return failure
+    if failure == ENDED_WITH_AN_ERROR:
+        return replace(failure, message=text)
+    if _BEGINS_AN_ERROR.match(failure.message) and _telling_status(failure.message):
+        return failure
+    return replace(failure, message=text + failure.message)
 
 
 def client_code(code: str | None, message: str) -> str:
@@ -122,15 +144,30 @@ def _failure(status: int, body: bytes) -> Failure:
     return Failure(words or _no_reason(status), type_for(status), status=status)
 
 
-def _no_reason(status: int) -> str:
+def _no_reason(status: int, location: str = "") -> str:
     phrase = HTTPStatus(status).phrase if status in HTTPStatus else "unknown status"
-    hint = "; is the base URL right?" if status == HTTPStatus.NOT_FOUND else ""
-    return f"The upstream answered {status} ({phrase}) without a reason{hint or '.'}"
+    where = _host_and_path(location)
+    hint = "is the base URL right?" if status == HTTPStatus.NOT_FOUND else ""
+    if 300 <= status < 400:
+        hint = "is the account's base URL right?"
+    reason = f" and points to {where}" if where else " without a reason"
+    return f"The upstream answered {status} ({phrase}){reason}{f'; {hint}' if hint else '.'}"
+
+
+def _host_and_path(location: str) -> str:
+    """Without what may be secret: a name and a password, the query, the fragment."""
+    try:
+        url = urlsplit(location.strip())
+    except ValueError:
+        return ""
+    return url.netloc.rpartition("@")[2] + url.path
 
 
 def _http_code(failure: Failure) -> str | None:
     if _is_context_length(failure.code or failure.type, failure.message):
         return "context_length_exceeded"
+    if failure.code == ERROR_FINISH:
+        return client_code(failure.code, failure.message)
     return failure.code
 
 
@@ -141,11 +178,14 @@ def _is_context_length(code: str | None, message: str) -> bool:
 def _status_for(failure: Failure) -> int:
     if _is_context_length(failure.code, failure.message):
         return HTTPStatus.BAD_REQUEST
+    if failure.code == ERROR_FINISH:
+        return _telling_status(failure.message) or HTTPStatus.TOO_MANY_REQUESTS
     words = failure.code or f"{failure.type} {failure.message}"
-    for pattern, status in _STATUS_OF:
-        if pattern.search(words):
-            return status
-    return HTTPStatus.BAD_GATEWAY
+    return _telling_status(words) or HTTPStatus.BAD_GATEWAY
+
+
+def _telling_status(words: str) -> int | None:
+    return next((status for pattern, status in _STATUS_OF if pattern.search(words)), None)
 
 
 def _passed(headers: Mapping[str, str], max_retry_after: float) -> dict[str, str]:

@@ -69,6 +69,11 @@ class Message(OutputItem):
         self._announce()
 
     @property
+    def text(self) -> str:
+        """All that is said so far."""
+        return "".join(part.text for part in self._parts)
+
+    @property
     def characters(self) -> int:
         return sum(len(part.text) for part in self._parts)
 

@@ -18,6 +18,8 @@ from .error_body import Failure, failure_in, read_json, readable
 from .sse import MAX_EVENT_BYTES, EventStreamDecoder, ServerSentEvent
 
 __all__ = [
+    "ENDED_WITH_AN_ERROR",
+    "ERROR_FINISH",
     "AnswerPart",
     "AnswerReader",
     "ChatChunk",
@@ -38,6 +40,14 @@ class EndOfAnswer:
 
 
 type AnswerPart = ChatChunk | Failure | EndOfAnswer
+
+ERROR_FINISH: Final = "error_finish"
+"""The ``finish_reason`` of Model Studio's errors, and their code here: its words are in the place
+of the answer (qwen.md §2.7)."""
+ENDED_WITH_AN_ERROR: Final = Failure(
+    "The upstream ended its answer with an error.", code=ERROR_FINISH
+)
+"""Without any words."""
 
 # model_validate_json does the same and takes a fifth longer.
 _CHUNK: Final = TypeAdapter(ChatChunk).validator
@@ -151,9 +161,9 @@ def _read(data: bytes) -> ChatChunk | Failure | None:
     if chunk.error or not chunk.choices or chunk.object_type == "error":
         return _without_answer(chunk, data)
     choice = chunk.choices[0]
-    if choice.finish_reason == "error_finish":
-        # Model Studio puts the words of the error where the answer was (qwen.md §2.7).
-        return Failure(choice.delta.content or "The upstream ended its answer with an error.")
+    if choice.finish_reason == ERROR_FINISH:
+        words = choice.delta.content
+        return Failure(words, code=ERROR_FINISH) if words else ENDED_WITH_AN_ERROR
     return chunk
 
 
