@@ -26,8 +26,9 @@ _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 _NEXT = """
 [bold]What now, with a real account[/]
 
-1. Start the proxy with the key and the base URL of your plan (README.md, Accounts):
-     QWEN_API_KEY=sk-... QWEN_API_BASE_URL=https://... scripts/run
+1. Add an account (README.md, Accounts), and start the proxy:
+     .venv/bin/qwen-mitm login
+     scripts/run
 2. In another terminal, start a program that speaks the Responses API:
      export HTTPS_PROXY=http://127.0.0.1:8080
      export SSL_CERT_FILE=~/.mitmproxy/mitmproxy-ca-cert.pem
