@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from mitmproxy import command, connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer, server_hooks
 
-from qwen_mitm import failover_layer
+from qwen_mitm import failover_layer, hosting
 from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.accounts.store import AccountStore, accounts_path
 from qwen_mitm.admission import admit, is_loopback, peers_may_be_remote
@@ -41,14 +40,12 @@ from qwen_mitm.responses_file import responses_path
 from qwen_mitm.responses_store import ResponsesStore
 from qwen_mitm.seal import Seal, installed_seal, key_path
 from qwen_mitm.settings import (
-    OPTION_PREFIX,
     Origin,
     Settings,
     SettingsError,
     Source,
     ambient_sources,
     declare_options,
-    from_options,
     merge,
     unknown_keys,
 )
@@ -101,7 +98,7 @@ class QwenBridge:
             logger.error("qwen-mitm: %s", error)
             defaults = self.settings
         declare_options(loader, defaults)
-        _take_deferred_options()
+        hosting.take_deferred_options()
         # An eager connection would answer the CONNECT with 502 when the claimed name is dead.
         ctx.options.update(connection_strategy="lazy")
         if not ctx.options.listen_host and not peers_may_be_remote(defaults):
@@ -110,7 +107,7 @@ class QwenBridge:
     def configure(self, updated: set[str]) -> None:
         before = self.settings
         try:
-            self.settings = self._checked_settings()
+            self.settings = hosting.checked_settings(self._ambient)
         except SettingsError as error:
             if self._running:
                 raise exceptions.OptionsError(str(error)) from None
@@ -140,8 +137,8 @@ class QwenBridge:
         for source in self._ambient:
             if source.name != "environment" and (unknown := unknown_keys(source)):
                 logger.warning("qwen-mitm: %s: unknown %s", source.name, ", ".join(unknown))
-        self._listen_on_loopback()
-        self._warn_of_risks()
+        hosting.listen_on_loopback(self.settings)
+        hosting.warn_of_risks(self._ledger)
         hosts = ", ".join(f"{o.scheme}://{o.host}:{o.port}" for o in self.settings.origins)
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
 
@@ -150,57 +147,6 @@ class QwenBridge:
         self._store.close()
         self._arrivals.clear()
         self._exchanges.clear()
-
-    def _checked_settings(self) -> Settings:
-        settings = merge([*self._ambient, from_options(ctx.options)])
-        unknown = sorted(name for name in ctx.options.deferred if name.startswith(OPTION_PREFIX))
-        if unknown:
-            raise SettingsError(
-                f"unknown option {', '.join(unknown)}. `mitmdump -s addon/main.py --options` "
-                "lists them all."
-            )
-        if ctx.options.ssl_insecure and not settings.allow_insecure:
-            raise SettingsError(
-                "ssl_insecure would send credentials to whoever answers. Use "
-                "ssl_verify_upstream_trusted_ca for a private CA, or set qwen_allow_insecure."
-            )
-        _check_interception(settings)
-        if settings.allow_remote and not peers_may_be_remote(settings):
-            raise SettingsError("qwen_allow_remote needs qwen_local_key (QWEN_LOCAL_KEY).")
-        return settings
-
-    def _listen_on_loopback(self) -> None:
-        """mitmproxy listens on all interfaces, in some versions before scripts are loaded."""
-        addresses = ctx.master.addons.get("proxyserver").listen_addrs()
-        if peers_may_be_remote(self.settings) or all(is_loopback(a[0]) for a in addresses):
-            return
-        modes = list(ctx.options.mode)
-        if ctx.options.listen_host in ("", "127.0.0.1") and not any("@" in m for m in modes):
-            ctx.options.update(mode=[f"{mode}@127.0.0.1:{addresses[0][1]}" for mode in modes])
-            return
-        logger.error(
-            "qwen-mitm: listening beyond this machine would let others use the accounts. Listen "
-            "on 127.0.0.1, or set qwen_allow_remote and qwen_local_key."
-        )
-        ctx.master.shutdown()
-
-    def _warn_of_risks(self) -> None:
-        if ctx.options.ssl_insecure:
-            logger.warning(
-                "qwen-mitm: UPSTREAM CERTIFICATES ARE NOT CHECKED (ssl_insecure and "
-                "qwen_allow_insecure): anybody on the way can read your credentials."
-            )
-        store = self._ledger.store
-        if store.too_open():
-            logger.warning(
-                "qwen-mitm: others on this machine can read %s. Run: chmod 600 %s",
-                store.path,
-                store.path,
-            )
-        try:
-            self._ledger.accounts()
-        except BridgeError as error:
-            logger.warning("qwen-mitm: %s", error.message)
 
     # Connections -------------------------------------------------------------------------------
 
@@ -298,7 +244,7 @@ class QwenBridge:
         """The failover layer asks what next (failover_layer.AttemptHook)."""
         inner = exchange.inner
         decision = await self._attempts.next(inner)
-        if isinstance(decision, Send) and self._is_own_port(decision):
+        if isinstance(decision, Send) and hosting.is_own_port(decision):
             decision = GiveUp(
                 NoUsableAccount(
                     f"The base URL of account {decision.account!r} is this proxy itself. Give it "
@@ -309,13 +255,6 @@ class QwenBridge:
         if isinstance(decision, Send):
             inner.sent(decision)
             _show(exchange.flow, decision)
-
-    def _is_own_port(self, send: Send) -> bool:
-        """mitmproxy's own guard against connecting to itself has gaps (reverse:https)."""
-        if send.host not in ("localhost", ctx.options.listen_host) and not is_loopback(send.host):
-            return False
-        addresses = ctx.master.addons.get("proxyserver").listen_addrs()
-        return any(address[1] == send.port for address in addresses)
 
     # Commands ----------------------------------------------------------------------------------
 
@@ -358,39 +297,6 @@ class QwenBridge:
             flow.comment = line = inner.line(failure)
             if not self.settings.quiet_mode:
                 logger.info("qwen-mitm: %s", line)
-
-
-def _check_interception(settings: Settings) -> None:
-    """mitmproxy's own lists must not take a claimed host away: the client's key would pass."""
-    for origin in settings.origins:
-        address = f"{origin.host}:{origin.port}"
-
-        def listed(patterns: Sequence[str], address: str = address) -> bool:
-            return any(re.search(pattern, address, re.IGNORECASE) for pattern in patterns)
-
-        if listed(ctx.options.ignore_hosts):
-            raise SettingsError(f"ignore_hosts covers {address}, which qwen_hosts claims.")
-        if ctx.options.allow_hosts and not listed(ctx.options.allow_hosts):
-            raise SettingsError(f"allow_hosts leaves out {address}, which qwen_hosts claims.")
-
-
-def _take_deferred_options() -> None:
-    """Read what was set for our options before they were known.
-
-    mitmproxy would do it after ``load``, and without a word drop the addon at a value that does not
-    fit: the client's own requests would go upstream with its own key.
-    """
-    deferred = ctx.options.deferred
-    for name in [name for name in deferred if name.startswith(OPTION_PREFIX)]:
-        others = {key: value for key, value in deferred.items() if key != name}
-        for key in others:
-            del deferred[key]
-        try:
-            ctx.options.process_deferred()
-        except (exceptions.OptionsError, TypeError, ValueError) as error:
-            logger.error("qwen-mitm: %s cannot be set so: %s", name, error)
-            deferred.clear()
-        deferred.update(others)
 
 
 def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:

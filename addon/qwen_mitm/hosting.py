@@ -1,0 +1,125 @@
+"""What the addon needs of mitmproxy's options and servers, and refuses to run with."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from mitmproxy import ctx, exceptions
+
+from qwen_mitm.accounts.ledger import Ledger
+from qwen_mitm.admission import is_loopback, peers_may_be_remote
+from qwen_mitm.errors import BridgeError
+from qwen_mitm.exchange import Send
+from qwen_mitm.settings import (
+    OPTION_PREFIX,
+    Settings,
+    SettingsError,
+    Source,
+    from_options,
+    merge,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def checked_settings(ambient: Sequence[Source]) -> Settings:
+    """The settings that are in force.
+
+    Raises:
+        SettingsError: one of them, or one of mitmproxy's own options, cannot be used.
+    """
+    settings = merge([*ambient, from_options(ctx.options)])
+    unknown = sorted(name for name in ctx.options.deferred if name.startswith(OPTION_PREFIX))
+    if unknown:
+        raise SettingsError(
+            f"unknown option {', '.join(unknown)}. `mitmdump -s addon/main.py --options` "
+            "lists them all."
+        )
+    if ctx.options.ssl_insecure and not settings.allow_insecure:
+        raise SettingsError(
+            "ssl_insecure would send credentials to whoever answers. Use "
+            "ssl_verify_upstream_trusted_ca for a private CA, or set qwen_allow_insecure."
+        )
+    _check_interception(settings)
+    if settings.allow_remote and not peers_may_be_remote(settings):
+        raise SettingsError("qwen_allow_remote needs qwen_local_key (QWEN_LOCAL_KEY).")
+    return settings
+
+
+def listen_on_loopback(settings: Settings) -> None:
+    """mitmproxy listens on all interfaces, in some versions before scripts are loaded."""
+    addresses = ctx.master.addons.get("proxyserver").listen_addrs()
+    if peers_may_be_remote(settings) or all(is_loopback(a[0]) for a in addresses):
+        return
+    modes = list(ctx.options.mode)
+    if ctx.options.listen_host in ("", "127.0.0.1") and not any("@" in m for m in modes):
+        ctx.options.update(mode=[f"{mode}@127.0.0.1:{addresses[0][1]}" for mode in modes])
+        return
+    logger.error(
+        "qwen-mitm: listening beyond this machine would let others use the accounts. Listen "
+        "on 127.0.0.1, or set qwen_allow_remote and qwen_local_key."
+    )
+    ctx.master.shutdown()
+
+
+def warn_of_risks(ledger: Ledger) -> None:
+    """Say what the user should know before the first request."""
+    if ctx.options.ssl_insecure:
+        logger.warning(
+            "qwen-mitm: UPSTREAM CERTIFICATES ARE NOT CHECKED (ssl_insecure and "
+            "qwen_allow_insecure): anybody on the way can read your credentials."
+        )
+    store = ledger.store
+    if store.too_open():
+        logger.warning(
+            "qwen-mitm: others on this machine can read %s. Run: chmod 600 %s",
+            store.path,
+            store.path,
+        )
+    try:
+        ledger.accounts()
+    except BridgeError as error:
+        logger.warning("qwen-mitm: %s", error.message)
+
+
+def is_own_port(send: Send) -> bool:
+    """mitmproxy's own guard against connecting to itself has gaps (reverse:https)."""
+    if send.host not in ("localhost", ctx.options.listen_host) and not is_loopback(send.host):
+        return False
+    addresses = ctx.master.addons.get("proxyserver").listen_addrs()
+    return any(address[1] == send.port for address in addresses)
+
+
+def _check_interception(settings: Settings) -> None:
+    """mitmproxy's own lists must not take a claimed host away: the client's key would pass."""
+    for origin in settings.origins:
+        address = f"{origin.host}:{origin.port}"
+
+        def listed(patterns: Sequence[str], address: str = address) -> bool:
+            return any(re.search(pattern, address, re.IGNORECASE) for pattern in patterns)
+
+        if listed(ctx.options.ignore_hosts):
+            raise SettingsError(f"ignore_hosts covers {address}, which qwen_hosts claims.")
+        if ctx.options.allow_hosts and not listed(ctx.options.allow_hosts):
+            raise SettingsError(f"allow_hosts leaves out {address}, which qwen_hosts claims.")
+
+
+def take_deferred_options() -> None:
+    """Read what was set for our options before they were known.
+
+    mitmproxy would do it after ``load``, and without a word drop the addon at a value that does not
+    fit: the client's own requests would go upstream with its own key.
+    """
+    deferred = ctx.options.deferred
+    for name in [name for name in deferred if name.startswith(OPTION_PREFIX)]:
+        others = {key: value for key, value in deferred.items() if key != name}
+        for key in others:
+            del deferred[key]
+        try:
+            ctx.options.process_deferred()
+        except (exceptions.OptionsError, TypeError, ValueError) as error:
+            logger.error("qwen-mitm: %s cannot be set so: %s", name, error)
+            deferred.clear()
+        deferred.update(others)
