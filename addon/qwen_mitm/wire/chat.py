@@ -15,6 +15,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from .chat_chunk import ChatChunk, Choice, Delta, Logprob, Logprobs, ToolCallDelta, Usage
 from .error_body import Failure, failure_in, read_json, readable
+from .halves import CutPairs
 from .sse import MAX_EVENT_BYTES, EventStreamDecoder, ServerSentEvent
 
 __all__ = [
@@ -70,6 +71,7 @@ class AnswerReader:
         self._over = False
         self._stream: EventStreamDecoder | None = None
         self._seen_event = False
+        self._pairs = CutPairs()
         self._body = bytearray()
         """All of a document; of a stream its beginning, until it has shown that it is one."""
 
@@ -136,7 +138,12 @@ class AnswerReader:
                 return EndOfAnswer()
             if not data:
                 return None
-        part = _read(data)
+        if self._pairs.waiting:
+            data = self._pairs.join(data)
+        try:
+            part = _checked(_CHUNK.validate_json(data), data)
+        except ValidationError:
+            part = _reread(self._pairs.cut(data))
         if part is None:
             self.skipped += 1
         return part
@@ -155,9 +162,12 @@ class AnswerReader:
 
 def _read(data: bytes) -> ChatChunk | Failure | None:
     try:
-        chunk: ChatChunk = _CHUNK.validate_json(data)
+        return _checked(_CHUNK.validate_json(data), data)
     except ValidationError:
         return _reread(data)
+
+
+def _checked(chunk: ChatChunk, data: bytes) -> ChatChunk | Failure | None:
     if chunk.error or not chunk.choices or chunk.object_type == "error":
         return _without_answer(chunk, data)
     choice = chunk.choices[0]
