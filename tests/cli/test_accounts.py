@@ -347,6 +347,7 @@ def test_each_account_is_tested_and_one_failure_is_enough_for_the_exit_status(
         ("401-key", "refuses it: Incorrect API key provided. (401)"),
         ("429-quota", "accepts the key, but: You exceeded your current quota"),
         ("400-arrearage", "accepts the key, but: Access denied, please make sure"),
+        ("error-finish", "[Throttling] Requests are too frequent, please try again later."),
     ],
 )
 def test_the_error_is_told_in_the_upstreams_words(

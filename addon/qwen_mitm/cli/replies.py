@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from qwen_mitm.translate.failure import with_words_before
 from qwen_mitm.wire.chat import AnswerReader, ChatChunk, Failure
 from qwen_mitm.wire.error_body import failure_in, read_json
 
@@ -58,16 +59,16 @@ class _Beginning:
             size += len(piece)
             for part in reader.feed(piece):
                 if isinstance(part, Failure):
-                    return part
+                    return with_words_before(part, self._text)
                 if isinstance(part, ChatChunk) and self._tells_enough(part):
-                    return self._outcome(part)
+                    return None
             if size > LARGEST_ANSWER:
                 break
         for part in reader.end():
             if isinstance(part, Failure):
-                return part
+                return with_words_before(part, self._text)
             if isinstance(part, ChatChunk) and self._tells_enough(part):
-                return self._outcome(part)
+                return None
         return Failure("the answer is empty") if self.at is None else None
 
     def _tells_enough(self, chunk: ChatChunk) -> bool:
@@ -79,11 +80,6 @@ class _Beginning:
             self.at = self.at or time.monotonic()
             self._chunks += 1
         return self._chunks >= ENOUGH_CHUNKS or bool(chunk.choice.finish_reason)
-
-    def _outcome(self, chunk: ChatChunk) -> Failure | None:
-        # qwen.md §2.7: the text is the error's.
-        failed = chunk.choice is not None and chunk.choice.finish_reason == "error_finish"
-        return Failure(self._text or "error_finish") if failed else None
 
 
 def looks_like_list(body: bytes) -> bool:
