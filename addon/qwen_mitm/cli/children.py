@@ -144,7 +144,9 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
+        "XDG_STATE_HOME": str(home),
         "APPDATA": str(home),
+        "LOCALAPPDATA": str(home),
         "PYTHONPATH": str(MAIN.parent),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
