@@ -34,8 +34,7 @@ def checked_settings(ambient: Sequence[Source]) -> Settings:
     unknown = sorted(name for name in ctx.options.deferred if name.startswith(OPTION_PREFIX))
     if unknown:
         raise SettingsError(
-            f"unknown option {', '.join(unknown)}. `mitmdump -s addon/main.py --options` "
-            "lists them all."
+            f"unknown option {', '.join(unknown)}. qwen-mitm options lists them all."
         )
     if ctx.options.ssl_insecure and not settings.allow_insecure:
         raise SettingsError(

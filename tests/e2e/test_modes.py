@@ -346,8 +346,8 @@ def test_other_paths_pass_untouched_but_authenticated(
         for method, path, body in [
             ("GET", "/models", b""),
             ("HEAD", "/models", b""),
-            ("GET", "/responses/resp_1?x=1", b""),
-            ("DELETE", "/responses/resp_1", b""),
+            ("GET", "/files/file_1?x=1", b""),
+            ("DELETE", "/files/file_1", b""),
             ("POST", "/nowhere", b"{"),
             ("POST", "/chat/completions", b"{"),
             ("PUT", "/files/a%20b", secrets.token_bytes(100_000)),
