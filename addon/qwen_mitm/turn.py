@@ -29,6 +29,7 @@ from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.failure import refusal
 from qwen_mitm.translate.leaks import Leaks, leaks_of
+from qwen_mitm.translate.plain_text import PlainText
 from qwen_mitm.translate.request import Translation
 from qwen_mitm.wire.chat import AnswerPart, AnswerReader, Failure
 from qwen_mitm.wire.encoding import ContentDecoder
@@ -188,6 +189,7 @@ class Turn(Journey):
         self._client_fields = client_fields
         self._profile = GENERIC
         self._leaks: Leaks | None = None
+        self._plain: PlainText | None = None
         self._reader = AnswerReader()
         self._coding = "identity"
         self._decoder: ContentDecoder | None = None
@@ -253,6 +255,8 @@ class Turn(Journey):
         self._reader = AnswerReader()
         self._leaks = leaks_of(self._profile, self.translation.chat)
         self._coding = _value(fields, b"content-encoding") or "identity"
+        direct = self._coding == "identity" and self._leaks is None
+        self._plain = PlainText() if direct else None
         self._decoder = None
         self._offered = []
         if not self._opened:
@@ -329,9 +333,19 @@ class Turn(Journey):
         return self._recorded(self.assembler.feed(parts))
 
     def feed(self, data: bytes) -> bytes:
-        parts = self._reader.feed(data) if self._coding == "identity" else self._read(data)
-        events = self.assembler.feed(self._redacted(self._mended(parts)))
+        events = self._say_plain_text(data)
+        if events is None:
+            parts = self._read(data)
+            if self._plain is not None and self._plain.is_learning:
+                self._plain.learn(data, parts)
+            events = self.assembler.feed(self._redacted(self._mended(parts)))
         return self._recorded(events) if events else events
+
+    def _say_plain_text(self, data: bytes) -> bytes | None:
+        """The short way for most chunks; None: this one has to go the long way."""
+        if self._plain is None or (text := self._plain.text_of(data)) is None:
+            return None
+        return self.assembler.say(text) if self._reader.idle else None
 
     def end(self) -> bytes:
         return self._recorded(

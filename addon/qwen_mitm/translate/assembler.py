@@ -122,6 +122,18 @@ class Assembler:
                     self._fail_for(part)
         return self._flush()
 
+    def say(self, text: str) -> bytes | None:
+        """The events of a chunk with this text and nothing else, in the middle of a text.
+
+        None: the chunk has to be fed, because it may mean more here.
+        """
+        if self.finished or self.ending or self._message is None:
+            return None
+        if not self._text_deltas.settled:
+            return None
+        self._part(OUTPUT_TEXT).append(text)
+        return self._flush()
+
     def end(self, reason: Failure | None = None) -> bytes:
         """The upstream's stream is over; ``reason`` says why, if it broke.
 

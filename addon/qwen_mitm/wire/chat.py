@@ -97,6 +97,14 @@ class AnswerReader:
             parts += self._overflow()
         return parts
 
+    @property
+    def idle(self) -> bool:
+        """Whether it is a stream, and the next byte is the first of an event."""
+        stream = self._stream
+        if self._over or stream is None or self._pairs.waiting:
+            return False
+        return self._seen_event and stream.idle
+
     def end(self) -> list[AnswerPart]:
         """What the end of the body completes: the last event, the document, or nothing."""
         if self._over:

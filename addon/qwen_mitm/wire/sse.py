@@ -67,6 +67,11 @@ class EventStreamDecoder:
             self._hold(rest)
         return events
 
+    @property
+    def idle(self) -> bool:
+        """Whether the next byte is the first of an event."""
+        return not (self._line or self._data or self._type or self._after_cr or self.overflowed)
+
     def end(self) -> list[ServerSentEvent]:
         """The last event, if its blank line (or its line end) is missing."""
         held = bytes(self._line)
