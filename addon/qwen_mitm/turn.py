@@ -189,7 +189,8 @@ class Turn(Journey):
         self._client_fields = client_fields
         self._profile = GENERIC
         self._leaks: Leaks | None = None
-        self._plain: PlainText | None = None
+        self._plain = PlainText()
+        self._reads_directly = self._in_plain_text = False
         self._reader = AnswerReader()
         self._coding = "identity"
         self._decoder: ContentDecoder | None = None
@@ -255,8 +256,9 @@ class Turn(Journey):
         self._reader = AnswerReader()
         self._leaks = leaks_of(self._profile, self.translation.chat)
         self._coding = _value(fields, b"content-encoding") or "identity"
-        direct = self._coding == "identity" and self._leaks is None
-        self._plain = PlainText() if direct else None
+        self._reads_directly = self._coding == "identity" and self._leaks is None
+        self._in_plain_text = False
+        self._plain = PlainText()
         self._decoder = None
         self._offered = []
         if not self._opened:
@@ -333,19 +335,19 @@ class Turn(Journey):
         return self._recorded(self.assembler.feed(parts))
 
     def feed(self, data: bytes) -> bytes:
-        events = self._say_plain_text(data)
-        if events is None:
-            parts = self._read(data)
-            if self._plain is not None and self._plain.is_learning:
-                self._plain.learn(data, parts)
-            events = self.assembler.feed(self._redacted(self._mended(parts)))
+        # The short way for most chunks: it changes nothing of what allows it.
+        if self._in_plain_text and (text := self._plain.text_of(data)) is not None:
+            events = self.assembler.say(text)
+            self.recording.add(events)
+            return events
+        parts = self._read(data)
+        if self._plain.is_learning:
+            self._plain.learn(data, parts)
+        events = self.assembler.feed(self._redacted(self._mended(parts)))
+        self._in_plain_text = (
+            self._reads_directly and self._reader.idle and self.assembler.in_plain_text
+        )
         return self._recorded(events) if events else events
-
-    def _say_plain_text(self, data: bytes) -> bytes | None:
-        """The short way for most chunks; None: this one has to go the long way."""
-        if self._plain is None or (text := self._plain.text_of(data)) is None:
-            return None
-        return self.assembler.say(text) if self._reader.idle else None
 
     def end(self) -> bytes:
         return self._recorded(

@@ -46,8 +46,7 @@ ODD_EVENTS = st.one_of(
 
 def answer(turn: Turn, reads: list[bytes], *, short_way: bool) -> bytes:
     sent(turn).head(200, SSE)
-    if not short_way:
-        turn._plain = None
+    turn._reads_directly = short_way
     data, accepted = b"", False
     for read in reads:
         if accepted:

@@ -122,17 +122,17 @@ class Assembler:
                     self._fail_for(part)
         return self._flush()
 
-    def say(self, text: str) -> bytes | None:
-        """The events of a chunk with this text and nothing else, in the middle of a text.
-
-        None: the chunk has to be fed, because it may mean more here.
-        """
+    @property
+    def in_plain_text(self) -> bool:
+        """Whether a chunk with a text and nothing else is that here; so it stays after `say`."""
         if self.finished or self.ending or self._message is None:
-            return None
-        if not self._text_deltas.settled:
-            return None
+            return False
+        return self._text_deltas.settled
+
+    def say(self, text: str) -> bytes:
+        """The events of a chunk with this text and nothing else, while ``in_plain_text``."""
         self._part(OUTPUT_TEXT).append(text)
-        return self._flush()
+        return self._events.take()
 
     def end(self, reason: Failure | None = None) -> bytes:
         """The upstream's stream is over; ``reason`` says why, if it broke.
