@@ -55,7 +55,28 @@ BELOW: dict[str, tuple[str, ...]] = {
     "translate": ("wire", "errors", "providers"),
     "exchange": ("errors", "wire"),
     "redaction": ("errors", "wire"),
-    "turn": ("errors", "exchange", "providers", "redaction", "translate", "wire"),
+    "headers": ("exchange",),
+    "journey": ("exchange", "headers", "wire"),
+    "relay": (
+        "errors",
+        "exchange",
+        "headers",
+        "journey",
+        "providers",
+        "redaction",
+        "translate",
+        "wire",
+    ),
+    "turn": (
+        "errors",
+        "exchange",
+        "headers",
+        "journey",
+        "providers",
+        "redaction",
+        "translate",
+        "wire",
+    ),
     "attempts": (
         "accounts",
         "errors",
@@ -73,6 +94,9 @@ BELOW: dict[str, tuple[str, ...]] = {
 
 #: Modules without a mirror: the file of tests that exercises them.
 TESTED_IN = {
+    "headers": "test_turn.py",
+    "journey": "test_turn.py",
+    "relay": "test_turn.py",
     "accounts.ledger": "test_attempts.py",
     "errors": "translate/test_failure.py",
     "exchange": "test_attempts.py",

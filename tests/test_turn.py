@@ -5,11 +5,14 @@ import pytest
 
 from qwen_mitm.errors import UpstreamTimeout
 from qwen_mitm.exchange import Broken, FailedAnswer, HeaderFields, Refused, Send
+from qwen_mitm.headers import forwarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
+from qwen_mitm.journey import Recording
 from qwen_mitm.providers import profile_for
+from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
-from qwen_mitm.turn import Relay, Turn
+from qwen_mitm.turn import Turn
 from tests.stored_turns import Nothing
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
@@ -309,3 +312,15 @@ def test_a_self_hosted_servers_leaked_thought_and_call_are_mended() -> None:
 
     kinds = [item["type"] for item in response["output"]]  # type: ignore[attr-defined]
     assert kinds == ["reasoning", "function_call"]
+
+
+def test_headers_that_name_the_clients_session_stay_here() -> None:
+    assert forwarded(((b"Session-Id", b"1"), (b"X-Own", b"2"))) == ((b"X-Own", b"2"),)
+
+
+def test_a_recording_is_bounded_and_says_so() -> None:
+    recording = Recording(4)
+    for piece in (b"abc", b"def", b"ghi"):
+        recording.add(piece)
+    assert recording.body() == b"abcdef"
+    assert recording.cut

@@ -33,6 +33,7 @@ from qwen_mitm.errors import (
 )
 from qwen_mitm.exchange import Answer, Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
+from qwen_mitm.headers import CREDENTIALS
 from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
@@ -49,7 +50,7 @@ from qwen_mitm.settings import (
     merge,
     unknown_keys,
 )
-from qwen_mitm.turn import CREDENTIALS, Turn
+from qwen_mitm.turn import Turn
 
 logger = logging.getLogger(__name__)
 

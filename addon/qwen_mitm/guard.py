@@ -21,8 +21,9 @@ from qwen_mitm.exchange import (
     HeaderFields,
     Outcome,
 )
+from qwen_mitm.relay import Relay
 from qwen_mitm.translate.failure import failure_error
-from qwen_mitm.turn import Relay, Turn
+from qwen_mitm.turn import Turn
 from qwen_mitm.wire.chat import Failure
 
 logger = logging.getLogger(__name__)

@@ -11,13 +11,14 @@ from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.errors import UpgradeRefused
 from qwen_mitm.exchange import Answer, HeaderFields
 from qwen_mitm.providers import Profile
+from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.state import expand
 from qwen_mitm.stored_response import ResponseStore
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
 from qwen_mitm.translate.request import translate
-from qwen_mitm.turn import Relay, Turn
+from qwen_mitm.turn import Turn
 from qwen_mitm.wire.encoding import decode_body
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.responses import ResponsesRequest, parse_request

@@ -1,30 +1,28 @@
-"""One request through its life: a :class:`Turn` is translated, a :class:`Relay` passes as it is.
+"""A Responses request through its life: translated, sent, answered.
 
-Both are exchanges (see exchange.py) and outgoing requests (see attempts.py). Time is an argument.
+A turn is an exchange (see exchange.py) and an outgoing request (see attempts.py).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import JsonValue, SecretStr
+from pydantic import JsonValue
 
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.exchange import (
     Answer,
     Broken,
-    Decision,
     FailedAnswer,
     HeaderFields,
-    Outcome,
     Refused,
-    Send,
 )
+from qwen_mitm.headers import TOLD, forwarded, header_value
+from qwen_mitm.journey import Journey
 from qwen_mitm.providers import GENERIC, Profile
-from qwen_mitm.redaction import redacted_bytes, redacted_failure
+from qwen_mitm.redaction import redacted_failure
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.failure import refusal
@@ -35,121 +33,6 @@ from qwen_mitm.wire.chat import AnswerPart, AnswerReader, Failure
 from qwen_mitm.wire.encoding import ContentDecoder
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.sse import KEEP_ALIVE
-
-HOP_BY_HOP = frozenset(
-    b"connection expect host http2-settings keep-alive proxy-authenticate proxy-authorization "
-    b"proxy-connection te trailer transfer-encoding upgrade".split()
-)
-#: The client's own credentials. Whoever sees the flow or the upstream must not.
-CREDENTIALS = frozenset(b"authorization proxy-authorization x-api-key api-key cookie".split())
-#: Client headers that mean something to OpenAI alone (responses-to-chat §2, qwen.md §2.5).
-OPENAI_ONLY = frozenset(
-    b"session-id session_id thread-id conversation-id conversation_id originator "
-    b"x-session-affinity x-session-id x-client-request-id chatgpt-account-id".split()
-)
-OPENAI_PREFIXES = (b"openai-", b"x-codex-", b"x-openai-internal-")
-#: What describes the client's body and not the one that is sent.
-OF_THE_BODY = frozenset(
-    b"accept accept-encoding content-encoding content-length content-type".split()
-)
-#: Upstream headers that mean something to a client.
-TOLD = (b"x-request-id", b"x-ratelimit-")
-
-
-@dataclass(slots=True)
-class AttemptRecord:
-    """One attempt, for the log and for mitmweb. Times are seconds on the caller's clock."""
-
-    account: str
-    url: str
-    at: float
-    status: int | None = None
-    head_at: float | None = None
-    failure: str | None = None
-
-
-class Recording:
-    """The client's answer, kept for display up to a limit; pieces are kept, not copied."""
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._pieces: list[bytes] = []
-        self.cut = False
-
-    def add(self, piece: bytes) -> None:
-        if self._left > 0:
-            self._left -= len(piece)
-            self._pieces.append(piece)
-        else:
-            self.cut = True
-
-    def body(self) -> bytes:
-        return b"".join(self._pieces)
-
-
-class Journey:
-    """What a turn and a relay have in common: where the request went and how that ended."""
-
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float],
-        heartbeat_s: int,
-        timeout_s: int,
-        recording_limit: int,
-    ) -> None:
-        self.decision: Decision | None = None
-        self.outcome: Outcome | None = None
-        self.attempts: list[AttemptRecord] = []
-        self.heartbeat_s = heartbeat_s
-        self.timeout_s = timeout_s
-        self.recording = Recording(recording_limit)
-        self.clock = clock
-        self.began_at = clock()
-        self.first_event_at: float | None = None
-        self.upstream_fields: HeaderFields = ()
-        self._credential = SecretStr("")
-        """What the upstream must not be quoted with."""
-
-    @property
-    def failure(self) -> Failure | None:
-        """What broke the answer off after it had begun."""
-        return None
-
-    @property
-    def tokens(self) -> int:
-        """Tokens used, as far as they are known."""
-        return 0
-
-    def sent(self, send: Send) -> None:
-        """An attempt goes out."""
-        url = f"{send.scheme}://{send.host}:{send.port}{send.target}"
-        self._credential = SecretStr(
-            (_value(send.headers, b"authorization") or "").removeprefix("Bearer ")
-        )
-        self.attempts.append(AttemptRecord(send.account, url, self.clock()))
-
-    def note_head(self, status: int, fields: HeaderFields) -> None:
-        self.upstream_fields = fields
-        self.attempts[-1].status = status
-        self.attempts[-1].head_at = self.clock()
-
-    def note_failure(self, why: str) -> None:
-        if self.attempts:
-            self.attempts[-1].failure = why
-
-    def summary(self) -> dict[str, JsonValue]:
-        """What is kept in saved flows: JSON-like values, nothing secret."""
-        return {
-            "attempts": [
-                {"account": a.account, "url": a.url, "status": a.status, "failure": a.failure}
-                for a in self.attempts
-            ]
-        }
-
-    def _first_event(self) -> None:
-        if self.first_event_at is None:
-            self.first_event_at = self.clock()
 
 
 class Turn(Journey):
@@ -255,7 +138,7 @@ class Turn(Journey):
             return "refuse"
         self._reader = AnswerReader()
         self._leaks = leaks_of(self._profile, self.translation.chat)
-        self._coding = _value(fields, b"content-encoding") or "identity"
+        self._coding = header_value(fields, b"content-encoding") or "identity"
         self._reads_directly = self._coding == "identity" and self._leaks is None
         self._in_plain_text = False
         self._plain = PlainText()
@@ -412,116 +295,6 @@ class Turn(Journey):
         if self._on_complete is not None and self.assembler.finished:
             on_complete, self._on_complete = self._on_complete, None
             on_complete(self.assembler.response())
-
-
-class Relay(Journey):
-    """A request to another path of a claimed host: untouched, but sent with an account."""
-
-    model = "*"
-    """Its cooldowns are those of the account as a whole."""
-    conversation = None
-    streams = True
-    beats = False
-    finished = False
-    ending = False
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        client_fields: HeaderFields,
-        content: bytes,
-        clock: Callable[[], float],
-        heartbeat_s: int,
-        timeout_s: int,
-        recording_limit: int,
-    ) -> None:
-        super().__init__(
-            clock=clock,
-            heartbeat_s=heartbeat_s,
-            timeout_s=timeout_s,
-            recording_limit=recording_limit,
-        )
-        self._path = path
-        self._client_fields = client_fields
-        self._content = content
-        self._status = 200
-
-    def target(self, base_path: str) -> str:
-        """The client's ``/v1`` stands for the account's base path."""
-        if self._path == "/v1" or self._path.startswith(("/v1/", "/v1?")):
-            return base_path + self._path.removeprefix("/v1")
-        return self._path
-
-    def headers(self) -> HeaderFields:
-        dropped = HOP_BY_HOP | CREDENTIALS | {b"content-length"}
-        return tuple(field for field in self._client_fields if field[0].lower() not in dropped)
-
-    def body(self, profile: Profile) -> bytes:
-        return self._content
-
-    def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
-        return refusal(
-            refused.status, refused.headers, refused.body, max_retry_after=max_retry_after
-        )
-
-    def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
-        self.note_head(status, fields)
-        self._status = status
-        return "accept"
-
-    def offer(self, data: bytes) -> bool:
-        return True
-
-    def offer_end(self) -> bool:
-        return True
-
-    def open(self) -> Answer:
-        dropped = HOP_BY_HOP
-        if self._status >= 400:
-            # A key that is quoted in the body is taken out, which changes its length.
-            dropped = HOP_BY_HOP | {b"content-length"}
-        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in dropped)
-        return Answer(self._status, fields)
-
-    def accepted(self) -> bytes:
-        return b""
-
-    def feed(self, data: bytes) -> bytes:
-        self._first_event()
-        if self._status >= 400:
-            data = redacted_bytes(data, self._credential)
-        self.recording.add(data)
-        return data
-
-    def end(self) -> bytes:
-        return b""
-
-    def broken(self, outcome: Broken) -> None:
-        self.note_failure(outcome.message)
-
-    def fail(self, error: BridgeError) -> bytes:
-        return b""
-
-    def heartbeat(self) -> bytes:
-        return b""
-
-
-def forwarded(fields: HeaderFields) -> HeaderFields:
-    """The client's headers that an upstream may see with a rewritten body."""
-    dropped = HOP_BY_HOP | CREDENTIALS | OPENAI_ONLY | OF_THE_BODY
-    return tuple(
-        (name, value)
-        for name, value in fields
-        if name.lower() not in dropped and not name.lower().startswith(OPENAI_PREFIXES)
-    )
-
-
-def _value(fields: HeaderFields, wanted: bytes) -> str | None:
-    for name, value in fields:
-        if name.lower() == wanted:
-            return value.decode("latin-1")
-    return None
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

@@ -1,0 +1,112 @@
+"""A request to another path of a claimed host, on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from qwen_mitm.errors import BridgeError
+from qwen_mitm.exchange import (
+    Answer,
+    Broken,
+    HeaderFields,
+    Refused,
+)
+from qwen_mitm.headers import CREDENTIALS, HOP_BY_HOP
+from qwen_mitm.journey import Journey
+from qwen_mitm.providers import Profile
+from qwen_mitm.redaction import redacted_bytes
+from qwen_mitm.translate.failure import refusal
+
+
+class Relay(Journey):
+    """A request to another path of a claimed host: untouched, but sent with an account."""
+
+    model = "*"
+    """Its cooldowns are those of the account as a whole."""
+    conversation = None
+    streams = True
+    beats = False
+    finished = False
+    ending = False
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        client_fields: HeaderFields,
+        content: bytes,
+        clock: Callable[[], float],
+        heartbeat_s: int,
+        timeout_s: int,
+        recording_limit: int,
+    ) -> None:
+        super().__init__(
+            clock=clock,
+            heartbeat_s=heartbeat_s,
+            timeout_s=timeout_s,
+            recording_limit=recording_limit,
+        )
+        self._path = path
+        self._client_fields = client_fields
+        self._content = content
+        self._status = 200
+
+    def target(self, base_path: str) -> str:
+        """The client's ``/v1`` stands for the account's base path."""
+        if self._path == "/v1" or self._path.startswith(("/v1/", "/v1?")):
+            return base_path + self._path.removeprefix("/v1")
+        return self._path
+
+    def headers(self) -> HeaderFields:
+        dropped = HOP_BY_HOP | CREDENTIALS | {b"content-length"}
+        return tuple(field for field in self._client_fields if field[0].lower() not in dropped)
+
+    def body(self, profile: Profile) -> bytes:
+        return self._content
+
+    def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
+        return refusal(
+            refused.status, refused.headers, refused.body, max_retry_after=max_retry_after
+        )
+
+    def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
+        self.note_head(status, fields)
+        self._status = status
+        return "accept"
+
+    def offer(self, data: bytes) -> bool:
+        return True
+
+    def offer_end(self) -> bool:
+        return True
+
+    def open(self) -> Answer:
+        dropped = HOP_BY_HOP
+        if self._status >= 400:
+            # A key that is quoted in the body is taken out, which changes its length.
+            dropped = HOP_BY_HOP | {b"content-length"}
+        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in dropped)
+        return Answer(self._status, fields)
+
+    def accepted(self) -> bytes:
+        return b""
+
+    def feed(self, data: bytes) -> bytes:
+        self._first_event()
+        if self._status >= 400:
+            data = redacted_bytes(data, self._credential)
+        self.recording.add(data)
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+    def broken(self, outcome: Broken) -> None:
+        self.note_failure(outcome.message)
+
+    def fail(self, error: BridgeError) -> bytes:
+        return b""
+
+    def heartbeat(self) -> bytes:
+        return b""
