@@ -137,7 +137,21 @@ KEYS = [
     (400, openai("model 'qwen3.5-plus' is not supported"), "coding-plan", "model", "model", None),
     (404, b'{"error":{"message":"No endpoints found for qwen/qwen9.","code":404}}', "openrouter",
         "model", "model", None),
+    (404, openai("Model not found, inaccessible, and/or not deployed", code="NOT_FOUND"),
+        "generic", "model", "model", None),
+    (404, openai("No allowed providers are available for the selected model."), "openrouter",
+        "model", "model", None),
+    (404, openai("Model qwen9 is not available"), "generic", "model", "model", None),
+    (404, openai("unknown model qwen9"), "generic", "model", "model", None),
+    (404, openai("model 'qwen 9' not found"), "generic", "model", "model", None),
+    (400, openai("model 'qwen 9' not found"), "generic", "model", "model", None),
+    (404, openai("There is no such thing as qwen9"), "generic", "model", "model", None),
     (404, b"", "dashscope", "wrong_host", "account", None),
+    (404, b"404 page not found", "generic", "wrong_host", "account", None),
+    (404, b"<html><h1>404 Not Found</h1><hr>nginx/1.27</html>", "generic", "wrong_host", "account",
+        None),
+    (404, openai("Invalid URL (POST /chat/completions)"), "generic", "wrong_host", "account",
+        None),
     (404, b'{"detail":"Not Found"}', "vllm", "wrong_host", "account", None),
     (429, openai("Free allocated quota exceeded.", "insufficient_quota", "insufficient_quota"),
         "dashscope", "spent", "model", None),
@@ -291,6 +305,11 @@ def test_a_rolling_window_may_end_earlier_if_the_upstream_says_so() -> None:
 def test_the_portals_error_header_counts_as_a_code() -> None:
     verdict = judged(503, b"", headers={"x-error-code": "Throttling.RateQuota"})
     assert verdict.kind == "burst"
+
+
+def test_a_page_about_a_path_is_not_about_a_model() -> None:
+    page = b"<h1>Oops!</h1><p>We looked everywhere.</p>"
+    assert judged(404, page, headers={"content-type": "Text/HTML"}).kind == "wrong_host"
 
 
 def test_an_upstreams_endless_words_are_read_in_part() -> None:

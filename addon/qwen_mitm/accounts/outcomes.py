@@ -79,8 +79,16 @@ _AUTH: Final = _any(
     r"unauthori[sz]ed|authentication|no auth credentials|user not found",
 )
 _NO_MODEL: Final = _any(
-    r"model_?not_?found|model_?not_?supported|model not exist|is not a valid model",
-    r"\bmodel:? [`'\"]?[\w./:@-]+[`'\"]? (is not|not|does not|doesn't) (supported|found|exist)",
+    r"model[_ ]?not[_ ]?found|model_?not_?supported|model not exist|is not a valid model",
+    r"\bmodel:? ([`'\"][^`'\"]{1,200}[`'\"]|[\w./:@-]+) "
+    r"(is not|not|does not|doesn't) (supported|found|exist|available)",
+    r"\bunknown model\b|no allowed providers are available",
+)
+#: What servers say of paths that they do not have.
+_NO_PATH: Final = _any(
+    r"without a reason|\bno body\b",
+    r"^(404\W*)?((page|path|route|url|endpoint) )?not found\W*([\w-]+(/[\d.]+)?)?\W*$",
+    r"^cannot (post|get) /|^invalid url\b|requested (url|path)\b",
 )
 _MODEL: Final = _any(
     _NO_MODEL.pattern, r"access_?denied", r"model access denied", r"no endpoints found"
@@ -192,11 +200,18 @@ def _credential(facts: Facts, words: str) -> Verdict:
 
 def _by_status(facts: Facts, status: int | None, now: int) -> Verdict:
     if status == 404:
+        if facts.message and not _is_page(facts) and not _NO_PATH.search(facts.message):
+            # A client can misspell a model; that must not cost the account.
+            return Verdict("model", scope="model")
         # Our paths are right, so it is the base URL that is not.
         return Verdict("wrong_host")
     if status is not None and 400 <= status < 500 and status not in _UNHEALTHY:
         return Verdict("client_fault")
     return Verdict("transient", _capped(facts, now, LONGEST_TRANSIENT), scope="model")
+
+
+def _is_page(facts: Facts) -> bool:
+    return "html" in facts.headers.get("content-type", "").lower()
 
 
 def _limited(facts: Facts) -> Literal["account", "model"]:
