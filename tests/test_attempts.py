@@ -367,3 +367,28 @@ async def test_the_accounts_are_listed_with_their_states(office: Office) -> None
     assert "window until" in lines.pop(limited)
     (other,) = lines.values()
     assert other.endswith("· API key · ok")
+
+
+async def test_a_quoted_key_is_not_kept_with_the_limit(office: Office) -> None:
+    office.hire("account-one", "account-two")
+    letter = Letter()
+    asked = await office.asked(letter)
+    await office.next(letter, Refused(401, {}, f"Received API Key = fake-{asked}".encode()))
+    office.ledger.close()
+    assert f"= fake-{asked}" not in office.path.read_text()
+    assert "Received API Key" in office.path.read_text()
+
+
+async def test_a_list_of_models_says_nothing_about_a_quota(office: Office) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    limited = await office.asked(letter)
+    await office.next(letter, WEEK)
+    relayed = Letter()
+    relayed.model = "*"
+    office.now += 45 * 60 * 1000
+    for _ in range(3):
+        await office.next(relayed)
+        office.attempts.accepted(relayed)
+    lines = {line.split(" · ")[0]: line for line in office.ledger.describe()}
+    assert "window" in lines[limited]

@@ -324,3 +324,18 @@ def test_a_recording_is_bounded_and_says_so() -> None:
         recording.add(piece)
     assert recording.body() == b"abcdef"
     assert recording.cut
+
+
+def test_a_relayed_refusal_passes_as_it_came_but_for_a_key_that_it_quotes() -> None:
+    relay = a_relay("/v1/models")
+    bearer = (b"authorization", b"Bearer fake-account-key")
+    relay.sent(Send("work", "https", "plan.test", 443, "/v1/models", (bearer,), b""))
+    assert relay.head(401, ()) == "refuse"
+    body = gzip.compress(b"<h1>no such key: fake-account-key</h1>")
+    headers = {"content-encoding": "gzip", "content-type": "text/html", "x-request-id": "r1"}
+
+    error = relay.refusal(Refused(401, headers, body), 60)
+
+    assert (error.status, error.body()) == (401, b"<h1>no such key: (the account's key)</h1>")
+    assert error.headers["content-type"] == "text/html"
+    assert "content-encoding" not in error.headers

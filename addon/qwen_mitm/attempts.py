@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from qwen_mitm.accounts.cooldown import ALL_MODELS
 from qwen_mitm.accounts.exhausted import exhausted_error
 from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.accounts.model import Account
@@ -174,6 +175,8 @@ class Attempts:
                 progress.again = True
                 return None
         error = self._error(outgoing, account, outcome)
+        # Some hosts quote the key that they refuse; the words are kept on disk, too.
+        redact_error(error, [account.credential] if account.credential else [])
         verdict = self._verdict(account, outcome, error, account.name in progress.refreshed)
         progress.last_error = error
         if verdict.kind == "client_fault":
@@ -349,7 +352,9 @@ class Attempts:
         progress = self._progress.get(outgoing)
         if progress is not None and progress.account is not None:
             progress.accepted = True
-            self._ledger.learn(progress.account.name, outgoing.model, OK, progress.sent_at)
+            # A list of models, say, proves nothing about a quota.
+            if outgoing.model != ALL_MODELS:
+                self._ledger.learn(progress.account.name, outgoing.model, OK, progress.sent_at)
 
     def ended(self, outgoing: Outgoing, failure: Failure | None, tokens: int) -> None:
         """The client has its answer; ``failure`` is what broke it off after it had begun."""

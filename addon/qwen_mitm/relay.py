@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from qwen_mitm.errors import BridgeError
@@ -17,6 +17,31 @@ from qwen_mitm.journey import Journey
 from qwen_mitm.providers import Profile
 from qwen_mitm.redaction import redacted_bytes
 from qwen_mitm.translate.failure import refusal
+from qwen_mitm.wire.encoding import decoded
+
+_OF_THE_CODED_BODY = frozenset({b"content-length", b"content-encoding"})
+
+
+class PassedOn(BridgeError):
+    """An upstream's refusal that passes as it came: status, headers and body."""
+
+    def __init__(
+        self, told: BridgeError, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        kept = {
+            name: value
+            for name, value in headers.items()
+            if name.encode() not in HOP_BY_HOP | _OF_THE_CODED_BODY and name != "retry-after"
+        }
+        super().__init__(
+            told.message, param=told.param, code=told.code, headers=kept | told.headers
+        )
+        self.status = status
+        self.type = told.type
+        self._body = body
+
+    def body(self) -> bytes:
+        return self._body
 
 
 class Relay(Journey):
@@ -66,14 +91,18 @@ class Relay(Journey):
         return self._content
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
-        return refusal(
-            refused.status, refused.headers, refused.body, max_retry_after=max_retry_after
-        )
+        """The upstream's own answer, but for a key that it quotes."""
+        body = decoded(refused.body, refused.headers.get("content-encoding", "identity"))
+        body = redacted_bytes(body, self._credential)
+        told = refusal(refused.status, refused.headers, body, max_retry_after=max_retry_after)
+        return PassedOn(told, refused.status, refused.headers, body)
 
     def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
         self.note_head(status, fields)
         self._status = status
-        return "accept"
+        # What is about the account and not about the request: another one may do better.
+        about_the_account = status in (401, 402, 403, 429) or status >= 500
+        return "refuse" if about_the_account else "accept"
 
     def offer(self, data: bytes) -> bool:
         return True
@@ -82,11 +111,7 @@ class Relay(Journey):
         return True
 
     def open(self) -> Answer:
-        dropped = HOP_BY_HOP
-        if self._status >= 400:
-            # A key that is quoted in the body is taken out, which changes its length.
-            dropped = HOP_BY_HOP | {b"content-length"}
-        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in dropped)
+        fields = tuple(f for f in self.upstream_fields if f[0].lower() not in HOP_BY_HOP)
         return Answer(self._status, fields)
 
     def accepted(self) -> bytes:
@@ -94,8 +119,6 @@ class Relay(Journey):
 
     def feed(self, data: bytes) -> bytes:
         self._first_event()
-        if self._status >= 400:
-            data = redacted_bytes(data, self._credential)
         self.recording.add(data)
         return data
 

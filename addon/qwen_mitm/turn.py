@@ -22,7 +22,7 @@ from qwen_mitm.exchange import (
 from qwen_mitm.headers import TOLD, forwarded, header_value
 from qwen_mitm.journey import Journey
 from qwen_mitm.providers import GENERIC, Profile
-from qwen_mitm.redaction import redacted_failure
+from qwen_mitm.redaction import redacted_bytes, redacted_failure
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.failure import refusal
@@ -30,7 +30,7 @@ from qwen_mitm.translate.leaks import Leaks, leaks_of
 from qwen_mitm.translate.plain_text import PlainText
 from qwen_mitm.translate.request import Translation
 from qwen_mitm.wire.chat import AnswerPart, AnswerReader, Failure
-from qwen_mitm.wire.encoding import ContentDecoder
+from qwen_mitm.wire.encoding import ContentDecoder, decoded
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.sse import KEEP_ALIVE
 
@@ -107,7 +107,7 @@ class Turn(Journey):
         return refusal(
             refused.status,
             refused.headers,
-            _decoded(refused.body, encoding),
+            redacted_bytes(decoded(refused.body, encoding), self._credential),
             max_retry_after=max_retry_after,
         )
 
@@ -295,12 +295,3 @@ class Turn(Journey):
         if self._on_complete is not None and self.assembler.finished:
             on_complete, self._on_complete = self._on_complete, None
             on_complete(self.assembler.response())
-
-
-def _decoded(body: bytes, encoding: str) -> bytes:
-    """As much of a failed answer's body as can be decoded: it may be cut."""
-    try:
-        decoder = ContentDecoder(encoding)
-        return decoder.feed(body)
-    except ValueError:
-        return b""

@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -94,6 +95,25 @@ def test_a_key_that_is_quoted_on_another_path_does_not_reach_the_client(
     assert answer.status_code == 401
     assert FAKE_KEY not in answer.text
     assert "no such key" in answer.text
+
+
+def test_another_path_moves_on_to_the_account_that_works(
+    start_proxy: StartProxy, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    folder = tmp_path / ".config" / "opencode"
+    folder.mkdir(parents=True)
+    keys = {"bad": "fake-bad-account-key", "good": "fake-good-account-key"}
+    accounts = [
+        {"name": name, "apiKey": key, "baseUrl": simulator.base_url} for name, key in keys.items()
+    ]
+    document = json.dumps({"version": 1, "accounts": accounts})
+    (folder / "qwen-auth-accounts.json").write_text(document)
+    simulator.accounts({keys["good"]: "good"})
+    proxy = start_proxy(mode="reverse:https://portal.qwen.ai", options=trust(simulator))
+    with httpx.Client(trust_env=False) as client:
+        statuses = [client.get(f"{proxy.url}/v1/models").status_code for _ in range(4)]
+    simulator.accounts({})
+    assert statuses == [200] * 4
 
 
 def test_trailers_of_the_clients_request_do_no_harm(

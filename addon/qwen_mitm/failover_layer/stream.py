@@ -588,6 +588,6 @@ def _fault() -> TranslationFault:
 
 def refusal(error: BridgeError) -> Answer:
     """A client's answer that is an error of ours or of the upstream."""
-    fields = [(b"content-type", b"application/json")]
-    fields += [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    headers = {"content-type": "application/json", **error.headers}
+    fields = [(name.encode(), value.encode()) for name, value in headers.items()]
     return Answer(error.status, tuple(fields), error.body())

@@ -185,3 +185,12 @@ def _decode(coding: _Coding, data: bytes, limit: int) -> bytes:
 
 def _slices(data: bytes, size: int) -> Iterator[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def decoded(body: bytes, encoding: str) -> bytes:
+    """As much of a failed answer's body as can be decoded: it may be cut."""
+    try:
+        decoder = ContentDecoder(encoding)
+        return decoder.feed(body)
+    except ValueError:
+        return b""
