@@ -84,7 +84,7 @@ CLIENT_FAULTS = [
     (400, openai("your text: insufficient balance, quota exceeded, invalid api key, rate limit")),
     (413, openai("Payload too large")),
     (422, b'{"detail":[{"loc":["body","messages"],"msg":"field required","type":"missing"}]}'),
-    (405, openai("This key is only available for Coding Agents")),
+    (405, openai("Method not allowed")),
     (403, b'{"error":{"code":403,"message":"Your chosen model requires moderation and your input '
         b'was flagged"}}'),
     (500, openai("<400> InternalError.Algo: Range of input length should be [1, 991808]")),
@@ -147,6 +147,15 @@ KEYS = [
     (400, openai("model 'qwen 9' not found"), "generic", "model", "model", None),
     (404, openai("There is no such thing as qwen9"), "generic", "model", "model", None),
     (404, b"", "dashscope", "wrong_host", "account", None),
+    (405, openai("Coding Plan is currently only available for Coding Agents"), "coding-plan",
+        "not_entitled", "account", None),
+    (451, openai("Not available in your country"), "generic", "not_entitled", "account", None),
+    (400, openai("API key not valid. Please pass a valid API key."), "generic", "not_entitled",
+        "account", None),
+    (400, openai("invalid access token or token expired"), "coding-plan", "wrong_host", "account",
+        None),
+    (429, openai("Rate limit exceeded for your context window"), "generic", "burst", "model", None),
+    (500, openai("content_filter crashed"), "generic", "transient", "model", None),
     (404, b"404 page not found", "generic", "wrong_host", "account", None),
     (404, b"<html><h1>404 Not Found</h1><hr>nginx/1.27</html>", "generic", "wrong_host", "account",
         None),
@@ -235,6 +244,21 @@ EXPIRED = openai("invalid access token or token expired", code="invalid_api_key"
 def test_a_login_that_is_refused_is_refreshed_once() -> None:
     assert judged(401, EXPIRED, oauth=True).kind == "needs_refresh"
     assert judged(401, EXPIRED, oauth=True, refreshed=True).kind == "not_entitled"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, EXPIRED), (403, b""), (403, openai("Forbidden")), (403, openai("Access denied"))],
+)
+def test_other_refusals_of_a_login_are_answered_alike(status: int, body: bytes) -> None:
+    assert judged(status, body, oauth=True).kind == "needs_refresh"
+    assert judged(status, body, oauth=True, refreshed=True).kind == "not_entitled"
+
+
+def test_a_login_is_not_blamed_for_a_model_or_for_a_firewall() -> None:
+    assert judged(403, openai("Model access denied."), oauth=True).kind == "model"
+    page = {"content-type": "text/html"}
+    assert judged(403, b"<h1>403 Forbidden</h1>", oauth=True, headers=page).kind == "transient"
 
 
 def test_a_connection_that_fails_counts_for_the_account() -> None:

@@ -72,12 +72,18 @@ _CREDIT: Final = _any(r"insufficient_quota", r"exceeded your current quota", r"p
 _BURST: Final = _any(
     r"throttling", r"rate.?limit", r"limit_requests", r"too many requests", r"slow_down", r"\bquota"
 )
-_DEAD_KEY: Final = _any(r"incorrect api.?key provided", r"invalid api.?key provided")
+_DEAD_KEY: Final = _any(
+    r"incorrect api.?key provided", r"invalid api.?key provided", r"api.?key not valid"
+)
 _AUTH: Final = _any(
     r"invalid[ _]?api[-_ ]?key",
     r"invalid access token|token (has )?expired|invalid_token",
     r"unauthori[sz]ed|authentication|no auth credentials|user not found",
 )
+_FORBIDDEN: Final = _any(r"\bforbidden\b", r"\baccess denied\b")
+#: A 400 that begins so is about the credential.
+_BEGINS_AUTH: Final = _any(r"^api key not valid\b", r"^invalid access token or token expired")
+_WRONG_CLIENT: Final = _any(r"only available for coding agents")
 _NO_MODEL: Final = _any(
     r"model[_ ]?not[_ ]?found|model_?not_?supported|model not exist|is not a valid model",
     r"\bmodel:? ([`'\"][^`'\"]{1,200}[`'\"]|[\w./:@-]+) "
@@ -123,7 +129,9 @@ def _by_words(facts: Facts, status: int | None, name: str, words: str, now: int)
     if status in (400, 413, 422):
         # These quote the request, so that only what the upstream itself says counts.
         return _refused_request(facts, name)
-    if _CLIENT.search(words):
+    if status == 451 or (status in (None, 403, 405) and _WRONG_CLIENT.search(words)):
+        return Verdict("not_entitled")
+    if not _is_the_hosts(status, facts.message) and _CLIENT.search(words):
         return Verdict("client_fault")
     if status in (None, 402, 403, 429):
         verdict = _quota(facts, words, now)
@@ -133,14 +141,33 @@ def _by_words(facts: Facts, status: int | None, name: str, words: str, now: int)
         return _credential(facts, words)
     if status in (None, 403, 404) and _MODEL.search(words):
         return Verdict("model", scope="model")
+    if _is_refused_login(facts, status):
+        return _credential(facts, words)
     if status == 429 or (status in (None, 503) and _BURST.search(words)):
         return Verdict("burst", _capped(facts, now, LONGEST_BURST), scope=_limited(facts))
     return None
 
 
+def _is_the_hosts(status: int | None, message: str) -> bool:
+    """A limit or a failure, whatever of the request its words quote."""
+    if status is None or (status != 429 and status < 500):
+        return False
+    # Model Studio's own status in the words counts more than that of its gateway.
+    return _own_status(message) not in (400, 413, 422)
+
+
+def _is_refused_login(facts: Facts, status: int | None) -> bool:
+    """A page is by a firewall, which knows nothing of the token (qwen.md §2.7)."""
+    if facts.kind != "oauth" or status != 403 or _is_page(facts):
+        return False
+    return bool(_FORBIDDEN.search(facts.message))
+
+
 def _refused_request(facts: Facts, name: str) -> Verdict:
     if re.search("arrearage", name, re.IGNORECASE) or _GOOD_STANDING.search(facts.message):
         return Verdict("spent")
+    if _BEGINS_AUTH.search(facts.message):
+        return _credential(facts, facts.message)
     if re.match("throttling", name, re.IGNORECASE):
         return Verdict("burst", scope=_limited(facts))
     if _NO_MODEL.search(f"{name} {facts.message[:_OWN_WORDS]}"):
