@@ -6,7 +6,14 @@ from pydantic import SecretStr
 from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown
 from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.resets import HOUR, MINUTE, SECOND
-from qwen_mitm.accounts.verdicts import MOST_COOLDOWNS, OK, Verdict, VerdictKind, apply
+from qwen_mitm.accounts.verdicts import (
+    LONGEST_MODEL,
+    MOST_COOLDOWNS,
+    OK,
+    Verdict,
+    VerdictKind,
+    apply,
+)
 
 NOW = 1795176000 * SECOND
 MODEL = "qwen3-coder-plus"
@@ -106,6 +113,13 @@ def test_nothing_enables_a_disabled_account(verdict: Verdict) -> None:
 
 def test_a_model_named_like_all_models_cools_nothing() -> None:
     assert apply(KEY, Verdict("model", scope="model"), ALL_MODELS, NOW) is KEY
+
+
+def test_an_overlong_name_of_a_model_is_not_kept() -> None:
+    missing = Verdict("model", scope="model")
+    assert apply(KEY, missing, "m" * (LONGEST_MODEL + 1), NOW) is KEY
+    assert apply(KEY, missing, "m" * LONGEST_MODEL, NOW).cooldowns
+    assert apply(KEY, Verdict("spent"), "m" * 1000, NOW).cooldowns.keys() == {ALL_MODELS}
 
 
 def test_clients_cannot_fill_the_file_with_names_of_models() -> None:

@@ -50,6 +50,8 @@ _BACKOFF: Final[dict[str, tuple[int, int]]] = {
 PASSING: Final = frozenset({"transient", "concurrency"})
 #: Of one account.
 MOST_COOLDOWNS: Final = 32
+#: No model's name is longer, but a client may send any as one, and the file would grow with it.
+LONGEST_MODEL: Final = 200
 #: A failure that is longer ago than this does not make the next wait longer.
 _REMEMBERED: Final = 10 * MINUTE
 
@@ -67,7 +69,7 @@ def apply(
     reason = verdict.reason
     if reason is None:
         return account
-    if verdict.scope == "model" and model == ALL_MODELS:
+    if verdict.scope == "model" and (model == ALL_MODELS or len(model) > LONGEST_MODEL):
         # A client may name its model so; that is no reason to cool the others.
         return account
     key = ALL_MODELS if verdict.scope == "account" else model
