@@ -51,6 +51,19 @@ async def test_a_token_is_refreshed_before_it_expires_only_when_that_is_wanted(d
     assert (await desk.refresher.fresh(account)).access_token != account.access_token
 
 
+async def test_a_token_that_lives_shorter_than_the_window_is_used_for_half_its_life(
+    desk: Desk,
+) -> None:
+    account = desk.log_in()
+    desk.logins.terms.expires_in = 60
+    first = await desk.refresher.fresh(account)
+    desk.now += 29_000
+    assert await desk.refresher.fresh(first) is first
+    desk.now += 2_000
+    assert (await desk.refresher.fresh(first)).access_token != first.access_token
+    assert desk.outcomes == ["issued", "issued"]
+
+
 async def test_a_rejected_token_is_refreshed_however_long_it_had(desk: Desk) -> None:
     account = desk.log_in(left=HOUR)
     fresh = await desk.refresher.fresh(account, rejected_access_token=account.access_token)

@@ -56,6 +56,7 @@ class Refresher:
         self._flights: dict[str, asyncio.Future[Account]] = {}
         self._unsaved: dict[str, tuple[SecretStr, Fields]] = {}
         self._paused: dict[str, int] = {}
+        self._lifetimes: dict[str, int] = {}
 
     async def fresh(
         self,
@@ -118,7 +119,11 @@ class Refresher:
         settings, now = self._settings(), self._clock_ms()
         if not settings.proactive_refresh or now < self._paused.get(account.name, 0):
             return True
-        return not account.expires_within(settings.refresh_window_seconds * 1000, now)
+        window = settings.refresh_window_seconds * 1000
+        if lifetime := self._lifetimes.get(account.name):
+            # A token that lives shorter than the window would be redeemed at each request.
+            window = min(window, lifetime // 2)
+        return not account.expires_within(window, now)
 
     def _still_works(self, account: Account, rejected: SecretStr | None) -> bool:
         if not account.access_token or account.access_token == rejected:
@@ -187,6 +192,8 @@ class Refresher:
         reply = self._send(post)
         said = reply if isinstance(reply, Fault) else read(reply)
         if isinstance(said, Tokens):
+            # Zero: unknown.
+            self._lifetimes[stored.name] = max(0, said.expires_in or 0) * 1000
             return said.fields(self._clock_ms())
         words = said.words([refresh_token])
         if isinstance(said, Fault) or not _is_final(said):
