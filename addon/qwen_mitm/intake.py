@@ -122,6 +122,7 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
         translation=translation,
         new_assembler=lambda: Assembler(context),
         stream=bool(request.stream),
+        longest_wait_s=settings.max_rate_limit_wait_seconds,
         conversation=conversation_key(expansion.request, arrival.headers()),
         client_fields=arrival.fields,
         clock=around.clock,

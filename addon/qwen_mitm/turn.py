@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import JsonValue
@@ -25,7 +26,7 @@ from qwen_mitm.providers import GENERIC, Profile
 from qwen_mitm.redaction import redacted_bytes, redacted_failure
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
-from qwen_mitm.translate.failure import refusal
+from qwen_mitm.translate.failure import refusal, without_long_wait
 from qwen_mitm.translate.leaks import Leaks, leaks_of
 from qwen_mitm.translate.plain_text import PlainText
 from qwen_mitm.translate.request import Translation
@@ -48,6 +49,7 @@ class Turn(Journey):
         translation: Translation,
         new_assembler: Callable[[], Assembler],
         stream: bool,
+        longest_wait_s: int,
         conversation: str | None,
         client_fields: HeaderFields,
         clock: Callable[[], float],
@@ -65,6 +67,7 @@ class Turn(Journey):
         self._on_complete = on_complete
         self.translation = translation
         self.conversation = conversation
+        self._longest_wait_s = longest_wait_s
         self._new_assembler = new_assembler
         self.assembler = new_assembler()
         self._opened = False
@@ -165,7 +168,9 @@ class Turn(Journey):
     def _redacted(self, parts: list[AnswerPart]) -> list[AnswerPart]:
         """Nothing follows a failure, so it is the last part."""
         if parts and isinstance(failure := parts[-1], Failure):
-            parts[-1] = redacted_failure(failure, self._credential)
+            failure = redacted_failure(failure, self._credential)
+            message = without_long_wait(failure.message, self._longest_wait_s)
+            parts[-1] = replace(failure, message=message)
         return parts
 
     def _read(self, data: bytes) -> list[AnswerPart]:

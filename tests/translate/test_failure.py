@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_mitm.errors import UpstreamRefused
-from qwen_mitm.translate.failure import client_code, failure_error, refusal, with_words_before
+from qwen_mitm.translate.failure import (
+    client_code,
+    failure_error,
+    refusal,
+    with_words_before,
+    without_long_wait,
+)
 from qwen_mitm.wire.chat import ENDED_WITH_AN_ERROR, ERROR_FINISH, Failure
 
 
@@ -338,3 +344,17 @@ def test_the_words_of_an_error_may_have_come_as_the_answer(
 def test_only_an_error_in_the_place_of_the_answer_has_words_there() -> None:
     failure = Failure("no")
     assert with_words_before(failure, "Hello") is failure
+
+
+@pytest.mark.parametrize(
+    ("message", "passed"),
+    [
+        ("Please try again in 1.5s.", "Please try again in 1.5s."),
+        ("Limited. Please try again in 3600s.", "Limited. Try again when the limit is over."),
+        ("try again in 2 hours", "Try again when the limit is over"),
+        ("Retry again after 900 ms", "Retry again after 900 ms"),
+        ("try again in 5 minutes.", "Try again when the limit is over."),
+    ],
+)
+def test_a_wait_that_codex_would_sleep_through_is_not_named(message: str, passed: str) -> None:
+    assert without_long_wait(message, 60) == passed

@@ -56,6 +56,11 @@ _STATUS_OF: Final[tuple[tuple[re.Pattern[str], int], ...]] = tuple(
 _LONGEST_ERROR: Final = 400
 _BEGINS_AN_ERROR: Final = re.compile(r"[\[<{A-Z]")
 _PASSED: Final = frozenset({"x-request-id", "x-error-code"})
+_TRY_AGAIN: Final = re.compile(
+    r"(?:please )?(?:try|retry) again (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h|d)[a-z]*",
+    re.IGNORECASE,
+)
+_UNITS: Final = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0))
 _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -73,13 +78,24 @@ def refusal(
         failure = Failure(_no_reason(status, lower.get("location", "")))
         status = HTTPStatus.BAD_GATEWAY
     return UpstreamRefused(
-        failure.message,
+        without_long_wait(failure.message, max_retry_after),
         status=status,
         type=failure.type,
         param=failure.param,
         code=_http_code(failure),
         headers=_passed(lower, max_retry_after),
     )
+
+
+def without_long_wait(message: str, longest: float) -> str:
+    """Codex sleeps for as long as a message says "try again in" (clients.md, rules 4 and 5)."""
+
+    def shortened(found: re.Match[str]) -> str:
+        unit = found[2].lower()
+        seconds = float(found[1]) * next(s for name, s in _UNITS if unit.startswith(name))
+        return found[0] if seconds <= longest else "Try again when the limit is over"
+
+    return _TRY_AGAIN.sub(shortened, message)
 
 
 def failure_error(failure: Failure) -> UpstreamRefused:
