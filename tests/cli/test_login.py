@@ -297,6 +297,38 @@ def test_a_recognised_key_goes_to_no_strange_address(
     assert elsewhere.requests() == []
 
 
+@pytest.mark.parametrize("key", [PLAN_KEY, "sk-or-v1-fakesecret0123456789"])
+@pytest.mark.parametrize("url", ["http://127.0.0.2:11434", "http://llm.example.test:8000/v1"])
+def test_the_usual_port_of_a_program_does_not_make_a_host_trusted(
+    terminal: Terminal, key: str, url: str
+) -> None:
+    done = terminal.run("login", "--base-url", url, "--key-file", "-", text=key)
+
+    assert done.exit_code == 1
+    assert "none of its hosts" in done.stderr
+    assert "--provider" in done.stderr
+
+
+def test_a_recognised_key_goes_to_the_program_that_is_named(terminal: Terminal) -> None:
+    words = ("login", "--provider", "vllm", "--base-url", terminal.simulator.url)
+
+    done = terminal.run(*words, "--key-file", "-", text=PLAN_KEY)
+
+    assert done.exit_code == 0, done.stderr
+    assert terminal.account("vllm").api_key == SecretStr(PLAN_KEY)
+
+
+def test_a_key_file_may_begin_with_a_byte_order_mark(terminal: Terminal, tmp_path: Path) -> None:
+    file = tmp_path / "key.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + PLAN_KEY.encode() + b"\r\n")
+    words = ("login", "--provider", "vllm", "--base-url", terminal.simulator.url)
+
+    done = terminal.run(*words, "--key-file", str(file))
+
+    assert done.exit_code == 0, done.stderr
+    assert terminal.account("vllm").api_key == SecretStr(PLAN_KEY)
+
+
 def test_an_address_of_another_vendor_is_refused(terminal: Terminal) -> None:
     url = "https://openrouter.ai/api/v1"
     words = ("login", "--provider", "dashscope", "--base-url", url, "--key-file", "-")

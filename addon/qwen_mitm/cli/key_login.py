@@ -93,8 +93,11 @@ def _key(speech: Speech, asked: KeyLogin) -> SecretStr:
 def _read(file: str) -> str:
     try:
         if file == "-":
-            return sys.stdin.read()
-        return Path(file).expanduser().read_text("utf-8")
+            return sys.stdin.read().removeprefix("\ufeff")
+        # Editors of Windows begin a text with a byte order mark.
+        return Path(file).expanduser().read_text("utf-8-sig")
+    except RuntimeError:
+        raise Complaint(f"{file} is in a home folder that there is not.") from None
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Complaint(f"{file} cannot be read: {reason}.") from None
@@ -109,7 +112,8 @@ def _vendors(
     if asked.base_url is not None:
         _check_address(asked.base_url)
         there = vendor_at(asked.base_url, outside.vendors)
-        if there is None and found:
+        # A port tells what a server may be, and not whose it is.
+        if found and (there is None or there.is_own):
             raise Complaint(
                 f"That looks like a key of {_titles(found)}, and {_shown(asked.base_url)} is none "
                 "of its hosts. If you trust that host with it, say what it is with --provider."
