@@ -414,14 +414,14 @@ def test_the_model_can_be_chosen(terminal: Terminal) -> None:
 # Importing ---------------------------------------------------------------------------------------
 
 
-def write_login(path: Path, refresh_token: str) -> Path:
+def write_login(path: Path, refresh_token: str, expires: int = FAR) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     login = {
         "access_token": "sim-access-imported",
         "refresh_token": refresh_token,
         "token_type": "Bearer",
         "resource_url": "portal.qwen.ai",
-        "expiry_date": FAR,
+        "expiry_date": expires,
     }
     path.write_text(json.dumps(login))
     return path
@@ -444,8 +444,72 @@ def test_importing_twice_changes_nothing(terminal: Terminal, tmp_path: Path) -> 
 
     document = terminal.json("accounts", "import", file)
 
-    assert document == {"imported": [], "already_there": ["ada"]}
+    assert document == {"imported": [], "already_there": ["ada"], "failed": []}
     assert len(terminal.accounts()) == 1
+
+
+def test_a_login_that_the_other_program_refreshed_replaces_its_copy(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "oauth_creds_ada.json"
+    terminal.run("accounts", "import", str(write_login(file, "sim-refresh-1")))
+    terminal.run("accounts", "rename", "ada", "mine")
+    write_login(file, "sim-refresh-2", expires=FAR + HOUR)
+
+    assert terminal.json("accounts", "import", str(file))["imported"] == ["mine"]
+
+    (account,) = terminal.accounts()
+    assert account.refresh_token == SecretStr("sim-refresh-2")
+
+
+def test_a_copy_that_was_refreshed_here_is_not_replaced_by_the_spent_login(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file = write_login(tmp_path / "oauth_creds_ada.json", "sim-refresh-1")
+    terminal.run("accounts", "import", str(file))
+    newer = SecretStr("sim-refresh-2")
+    terminal.store.update(
+        lambda f: f.change("ada", lambda a: a.model_copy(update={"refresh_token": newer}))
+    )
+
+    assert terminal.json("accounts", "import", str(file))["already_there"] == ["ada"]
+
+    (account,) = terminal.accounts()
+    assert account.refresh_token == newer
+
+
+def test_a_spent_login_does_not_revive_the_account_that_needs_one(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file = write_login(tmp_path / "oauth_creds_ada.json", "sim-refresh-1")
+    terminal.run("accounts", "import", str(file))
+    changes = {"refresh_token": SecretStr("sim-refresh-2"), "needs_login": True}
+    terminal.store.update(lambda f: f.change("ada", lambda a: a.model_copy(update=changes)))
+
+    done = terminal.run("accounts", "import", str(file))
+
+    assert done.exit_code == 1
+    assert "was redeemed already" in done.stderr
+    assert terminal.account("ada").needs_login
+
+
+def test_a_bad_file_does_not_hide_what_was_imported(terminal: Terminal, tmp_path: Path) -> None:
+    first = write_login(tmp_path / "oauth_creds_ada.json", "sim-refresh-1")
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    unsendable = write_login(tmp_path / "oauth_creds_eve.json", "sim-refresh- 3")
+    last = write_login(tmp_path / "oauth_creds_bob.json", "sim-refresh-2")
+    files = [str(path) for path in (first, bad, unsendable, last)]
+
+    done = terminal.run("accounts", "import", *files, "--json")
+
+    assert done.exit_code == 1
+    assert "Log out of the other program now" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["imported"] == ["ada", "bob"]
+    assert [failure["file"] for failure in document["failed"]] == [str(bad), str(unsendable)]
+    assert "is no Qwen login" in document["failed"][0]["error"]
+    assert "cannot be sent in a header" in document["failed"][1]["error"]
 
 
 def test_a_newer_login_revives_the_account_that_needs_one(
@@ -460,6 +524,10 @@ def test_a_newer_login_revives_the_account_that_needs_one(
     assert account.refresh_token == SecretStr("sim-refresh-newer")
     assert not account.needs_login
     assert not account.cooldowns
+
+    write_login(file, "sim-refresh-newest", expires=FAR + HOUR)
+    assert terminal.json("accounts", "import", str(file))["imported"] == ["ada"]
+    assert len(terminal.accounts()) == 1
 
 
 def test_another_login_of_the_same_name_gets_a_name_of_its_own(
