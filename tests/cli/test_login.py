@@ -125,6 +125,31 @@ def test_logging_in_again_keeps_the_account_and_replaces_its_tokens(
     assert after.added_at == 5
 
 
+def test_logging_in_to_a_disabled_account_says_how_to_enable_it(
+    terminal: Terminal, opened: list[str]
+) -> None:
+    terminal.log_in("my work", disabled=True)
+
+    done = terminal.run("login", "--provider", "oauth", "--name", "my work")
+
+    assert done.exit_code == 0, done.stderr
+    assert "is disabled" in done.stderr
+    assert "`qwen-mitm accounts enable 'my work'`" in done.stderr
+    assert terminal.account("my work").disabled
+
+
+def test_a_new_key_of_a_disabled_account_says_how_to_enable_it(terminal: Terminal) -> None:
+    terminal.add(
+        Account(name="home", api_key=SecretStr("fakekey"), base_url=NOWHERE, disabled=True)
+    )
+    words = ("login", "--provider", "vllm", "--base-url", terminal.simulator.url, "--name", "home")
+
+    done = terminal.run(*words)
+
+    assert done.exit_code == 0, done.stderr
+    assert "`qwen-mitm accounts enable home`" in done.stderr
+
+
 def test_the_name_of_a_key_is_refused_before_anybody_goes_to_the_browser(
     terminal: Terminal, opened: list[str]
 ) -> None:

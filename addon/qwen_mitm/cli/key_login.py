@@ -19,7 +19,7 @@ from qwen_mitm.providers import profile_for
 from .outside import Outside
 from .probe import Finding, Prober, Target
 from .speech import Complaint, Speech
-from .stored import added, free_name, stored_accounts, without_cooldowns
+from .stored import added, free_name, how_to_enable, stored_accounts, without_cooldowns
 from .table import document
 
 
@@ -58,6 +58,8 @@ def log_in_with_key(outside: Outside, speech: Speech, asked: KeyLogin) -> None:
     vendor, base_url = places[findings.index(home)] if home else places[0]
     account = _keep(outside, store, vendor, key, base_url, asked.name)
     speech.say(f"The account is {account.name!r} in {store.path}, at {_shown(base_url)}.")
+    if account.disabled:
+        speech.note(how_to_enable(account), "yellow")
     if home is None or home.outcome == "limited":
         speech.note("It cannot be used yet, as said above.", "yellow")
     told = document(account, outside.now(), outside.settings().base_url)

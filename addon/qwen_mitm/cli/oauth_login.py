@@ -17,7 +17,7 @@ from .free_tier import ended
 from .outside import Outside
 from .probe import Finding, ask
 from .speech import Complaint, Speech
-from .stored import added, changed, free_name, stored_accounts, without_cooldowns
+from .stored import added, changed, free_name, how_to_enable, stored_accounts, without_cooldowns
 from .table import document
 
 _NAME = "qwen"
@@ -40,6 +40,8 @@ def log_in_with_browser(
     tokens = _tokens(outside, speech, open_browser=open_browser)
     account = _keep(outside, store, tokens, name)
     speech.say(f"Logged in. The account is {account.name!r} in {store.path}.")
+    if account.disabled:
+        speech.note(how_to_enable(account), "yellow")
     with speech.doing("Asking for one token of an answer"):
         finding = ask(outside, account, "coder-model", refreshed=True)
     if finding.verdict.kind == "not_entitled":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -125,6 +126,14 @@ def checked_name(name: str) -> str:
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise Complaint(f"A name has 1 to {_LONGEST_NAME} printable characters.")
     return name
+
+
+def how_to_enable(account: Account) -> str:
+    """What is to be said of a disabled account that has a new credential."""
+    return (
+        f"{account.name!r} is disabled, and no request is sent with it. "
+        f"`qwen-mitm accounts enable {shlex.quote(account.name)}` changes that."
+    )
 
 
 def free_name(file: AccountFile, wanted: str) -> str:
