@@ -12,8 +12,7 @@ from typing import Final
 
 from .cooldown import Cooldown
 from .model import Account
-from .resets import HOUR, SECOND
-from .verdicts import PASSING
+from .resets import HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,6 @@ class _Learned:
 
 #: Counted from its end, for how long a failure makes the next wait longer, and no more.
 _KEPT: Final = HOUR
-#: By then it was written down, so that a file without it is one from which it was cleared.
-_WRITTEN_AFTER: Final = 5 * SECOND
 
 
 class Overlay:
@@ -77,9 +74,6 @@ class Overlay:
 
 def _is_known(account: Account, key: str, learned: _Learned, now: int) -> bool:
     disk = account.cooldowns.get(key)
-    passing = learned.cooldown is not None and learned.cooldown.reason in PASSING
-    if not passing and now - learned.at >= _WRITTEN_AFTER:
-        return True
     if learned.cooldown is None:
         return disk is None or disk.since > learned.at
     if disk is not None:

@@ -16,7 +16,7 @@ from .model import Account
 from .overlay import Overlay
 from .resets import MINUTE
 from .roster import Roster, Standing, standing
-from .verdicts import PASSING, Verdict, apply
+from .verdicts import Verdict, apply
 
 type Strategy = Literal["round-robin", "sequential", "sticky"]
 type Change = Callable[[Account], Account]
@@ -27,6 +27,8 @@ MOST_ROSTERS: Final = 32
 PROBE_PATIENCE: Final = MINUTE
 #: Where no account is left that waiting would bring back, the others are asked this often.
 LAST_RESORT_AFTER: Final = MINUTE
+#: Over so soon that nobody else needs to know.
+_PASSING: Final = frozenset({"transient", "concurrency"})
 
 
 def pick(accounts: Sequence[Account], *, tried: Collection[str] = ()) -> Account | None:
@@ -103,7 +105,7 @@ class Pool:
         def change(account: Account) -> Account:
             return apply(account, verdict, model, now, sent_at=sent_at)
 
-        if after is before or verdict.kind in PASSING or change(disk) is disk:
+        if after is before or verdict.kind in _PASSING or change(disk) is disk:
             return None
         return change
 
