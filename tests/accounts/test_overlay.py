@@ -1,9 +1,10 @@
+import pytest
 from pydantic import SecretStr
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown
 from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.overlay import Overlay
-from qwen_mitm.accounts.resets import DAY, HOUR, MINUTE
+from qwen_mitm.accounts.resets import DAY, HOUR, MINUTE, SECOND
 
 NOW = 1795176000000
 PLAIN = Account(name="work", api_key=SecretStr("fake"))
@@ -50,6 +51,24 @@ def test_a_cooldown_that_is_over_here_is_over_until_the_disk_has_a_newer_one() -
     newer = limited(NOW + 1)
     overlay.load((newer,), NOW)
     assert overlay.view(newer).cooldowns
+
+
+@pytest.mark.parametrize("until", [None, NOW + DAY])
+def test_what_is_not_in_a_file_that_changed_long_after_was_cleared(until: int | None) -> None:
+    overlay = learned(PLAIN, limited(NOW, until))
+    overlay.load((PLAIN,), NOW + SECOND)
+    assert overlay.view(PLAIN).cooldowns
+    overlay.load((PLAIN,), NOW + MINUTE, writing=True)
+    assert overlay.view(PLAIN).cooldowns
+    overlay.load((PLAIN,), NOW + MINUTE)
+    assert overlay.view(PLAIN) is PLAIN
+
+
+def test_what_is_never_written_counts_until_it_is_over() -> None:
+    cooldown = Cooldown(until=NOW + 2 * MINUTE, reason="transient", since=NOW)
+    overlay = learned(PLAIN, PLAIN.model_copy(update={"cooldowns": {ALL_MODELS: cooldown}}))
+    overlay.load((PLAIN,), NOW + MINUTE)
+    assert overlay.view(PLAIN).cooldowns == {ALL_MODELS: cooldown}
 
 
 def test_what_is_long_over_and_who_is_gone_are_forgotten() -> None:

@@ -52,6 +52,7 @@ class Ledger:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="qwen-accounts")
         self._used: dict[str, DayUsage] = {}
         self._usage_written_at = clock_ms()
+        self._last_write: Future[None] | None = None
 
     def accounts(self) -> Sequence[Account]:
         """The accounts; the same object until something changed.
@@ -68,6 +69,8 @@ class Ledger:
         looked_at = self._looked_at
         if looked_at is not None and 0 <= now - looked_at < LOOK_EVERY_MS:
             return self.store.cached()
+        # Asked before reading: what is then being written may be missing from the file.
+        self.pool.writing = self._last_write is not None and not self._last_write.done()
         accounts = self.store.accounts()
         self._looked_at = now
         return accounts
@@ -147,7 +150,8 @@ class Ledger:
             done: Future[None] = Future()
             done.set_result(None)
             return done
-        return self._writer.submit(self._update, changes)
+        self._last_write = self._writer.submit(self._update, changes)
+        return self._last_write
 
     def _update(self, changes: Mapping[str, Change]) -> None:
         def change(file: AccountFile) -> AccountFile:

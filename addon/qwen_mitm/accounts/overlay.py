@@ -12,7 +12,8 @@ from typing import Final
 
 from .cooldown import Cooldown
 from .model import Account
-from .resets import HOUR
+from .resets import HOUR, SECOND
+from .verdicts import PASSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class _Learned:
 
 #: Counted from its end, for how long a failure makes the next wait longer, and no more.
 _KEPT: Final = HOUR
+#: By then it was written down, so that a file without it is one from which it was cleared.
+_WRITTEN_AFTER: Final = 5 * SECOND
 
 
 class Overlay:
@@ -34,8 +37,8 @@ class Overlay:
         self._learned: dict[str, dict[str, _Learned]] = {}
         self._views: dict[str, Account] = {}
 
-    def load(self, accounts: Sequence[Account], now: int) -> None:
-        """The accounts were read from disk."""
+    def load(self, accounts: Sequence[Account], now: int, *, writing: bool = False) -> None:
+        """The accounts were read from disk; ``writing``: what was learned may not be there yet."""
         self._disk = {account.name: account for account in accounts}
         self._views = {}
         known = self._learned
@@ -44,7 +47,7 @@ class Overlay:
             account = self._disk.get(name)
             if account is None:
                 continue
-            left = {k: v for k, v in learned.items() if not _is_known(account, k, v, now)}
+            left = {k: v for k, v in learned.items() if not _is_known(account, k, v, now, writing)}
             if left:
                 self._learned[name] = left
                 self._views[name] = _merged(account, left)
@@ -72,8 +75,11 @@ class Overlay:
         self._views.pop(name, None)
 
 
-def _is_known(account: Account, key: str, learned: _Learned, now: int) -> bool:
+def _is_known(account: Account, key: str, learned: _Learned, now: int, writing: bool) -> bool:
     disk = account.cooldowns.get(key)
+    passing = learned.cooldown is not None and learned.cooldown.reason in PASSING
+    if not passing and not writing and now - learned.at >= _WRITTEN_AFTER:
+        return True
     if learned.cooldown is None:
         return disk is None or disk.since > learned.at
     if disk is not None:

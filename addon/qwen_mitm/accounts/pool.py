@@ -16,7 +16,7 @@ from .model import Account
 from .overlay import Overlay
 from .resets import MINUTE
 from .roster import Roster, Standing, standing
-from .verdicts import Verdict, apply
+from .verdicts import PASSING, Verdict, apply
 
 type Strategy = Literal["round-robin", "sequential", "sticky"]
 type Change = Callable[[Account], Account]
@@ -27,8 +27,6 @@ MOST_ROSTERS: Final = 32
 PROBE_PATIENCE: Final = MINUTE
 #: Where no account is left that waiting would bring back, the others are asked this often.
 LAST_RESORT_AFTER: Final = MINUTE
-#: Over so soon that nobody else needs to know.
-_PASSING: Final = frozenset({"transient", "concurrency"})
 
 
 def pick(accounts: Sequence[Account], *, tried: Collection[str] = ()) -> Account | None:
@@ -51,6 +49,8 @@ class Pool:
 
     def __init__(self, *, start: int = 0) -> None:
         self._start = start
+        self.writing = False
+        """The accounts were read while what was learned was on its way to the disk."""
         self._accounts: Sequence[Account] = ()
         self._overlay = Overlay()
         self._rosters: OrderedDict[str, Roster] = OrderedDict()
@@ -105,7 +105,7 @@ class Pool:
         def change(account: Account) -> Account:
             return apply(account, verdict, model, now, sent_at=sent_at)
 
-        if after is before or verdict.kind in _PASSING or change(disk) is disk:
+        if after is before or verdict.kind in PASSING or change(disk) is disk:
             return None
         return change
 
@@ -141,7 +141,7 @@ class Pool:
     def _roster(self, accounts: Sequence[Account], model: str, now: int) -> Roster:
         if accounts is not self._accounts:
             self._accounts = accounts
-            self._overlay.load(accounts, now)
+            self._overlay.load(accounts, now, writing=self.writing)
             for roster in self._rosters.values():
                 roster.unload()
         found = self._rosters.get(model)

@@ -46,6 +46,8 @@ _BACKOFF: Final[dict[str, tuple[int, int]]] = {
     "concurrency": (3 * SECOND, LONGEST_CONCURRENCY),
     "transient": (SECOND, LONGEST_TRANSIENT),
 }
+#: Over so soon that nobody else needs to know: these are not written down.
+PASSING: Final = frozenset({"transient", "concurrency"})
 #: Of one account.
 MOST_COOLDOWNS: Final = 32
 #: No model's name is longer, but a client may send any as one, and the file would grow with it.
