@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown, CooldownReason
 from qwen_mitm.accounts.model import Account
-from qwen_mitm.accounts.pool import LAST_RESORT_AFTER, PROBE_PATIENCE, Pool, Strategy, pick
+from qwen_mitm.accounts.pool import LAST_RESORT_AFTER, PROBE_PATIENCE, Pool, Strategy
 from qwen_mitm.accounts.resets import DAY, HOUR, MINUTE, SECOND
 from qwen_mitm.accounts.roster import REPROBE_AFTER
 from qwen_mitm.accounts.verdicts import OK, Verdict
@@ -66,18 +66,6 @@ def fail(
 ) -> None:
     assert name is not None
     pool.note(name, model, verdict, now, sent_at=now - 1)
-
-
-# Without a pool ---------------------------------------------------------------------------------
-
-
-def test_disabled_accounts_and_those_without_a_token_are_passed_over() -> None:
-    off = account("off", disabled=True)
-    logged_out = Account(name="old", refresh_token=SecretStr("fake-4"))
-    work, home = accounts(2)
-    assert pick([off, logged_out, work]) is work
-    assert pick([work, home], tried=["a0"]) is home
-    assert pick([off]) is None
 
 
 # Round robin ------------------------------------------------------------------------------------

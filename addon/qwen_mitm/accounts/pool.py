@@ -29,17 +29,6 @@ PROBE_PATIENCE: Final = MINUTE
 LAST_RESORT_AFTER: Final = MINUTE
 
 
-def pick(accounts: Sequence[Account], *, tried: Collection[str] = ()) -> Account | None:
-    """The first account that can be used and was not tried for this request; None: there is none.
-
-    For callers without a pool: no rotation, no cooldowns.
-    """
-    for account in accounts:
-        if not account.disabled and account.credential and account.name not in tried:
-            return account
-    return None
-
-
 class Pool:
     """Chooses accounts.
 

@@ -116,7 +116,7 @@ def _chat(
 
 
 def _refuse_state(request: ResponsesRequest) -> None:
-    """What needs a store of responses, a queue or OpenAI's templates; nothing is stored yet."""
+    """What needs a store of responses (state.expand comes before), a queue, or templates."""
     if request.previous_response_id is not None and request.conversation is not None:
         raise InvalidRequest(
             "'previous_response_id' and 'conversation' cannot be used together. Send one of them.",
