@@ -107,6 +107,22 @@ async def test_an_answer_after_tool_results_quotes_them(client: httpx.AsyncClien
     assert "half past 2" in answer
 
 
+async def test_a_later_step_is_called_once_the_earlier_one_was_answered(
+    client: httpx.AsyncClient,
+) -> None:
+    document = body("call:get_time call:get_weather then:get_time", tools=[CLOCK, WEATHER])
+    document["stream"] = False
+    said = []
+    for _ in range(3):
+        message = (await ask(client, document)).json()["choices"][0]["message"]
+        calls = message.get("tool_calls") or []
+        said.append([call["function"]["name"] for call in calls] or message["content"])
+        results = [{"role": "tool", "tool_call_id": c["id"], "content": "done"} for c in calls]
+        document["messages"] += [message, *results]
+    assert said[:2] == [["get_time", "get_weather"], ["get_time"]]
+    assert "done" in said[2]
+
+
 async def test_a_json_schema_is_followed(client: httpx.AsyncClient) -> None:
     schema = WEATHER["function"]["parameters"]
     wanted = {"type": "json_schema", "json_schema": {"name": "w", "schema": schema}}

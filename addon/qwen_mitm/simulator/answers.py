@@ -13,7 +13,7 @@ from typing import Any
 from .rules import Body, thinks
 from .schema import example
 
-_CALL = re.compile(r"call:([\w.-]+)")
+_CALL = re.compile(r"(call|then):([\w.-]+)")
 _PIECE = re.compile(r"\s*\S+\s*?|\s+$")
 _DECODER = json.JSONDecoder()
 _numbers = itertools.count(1)
@@ -68,11 +68,11 @@ def answer(body: Body) -> Answer:
     result.cached_tokens = result.prompt_tokens // 2 if len(messages) > 2 else 0
     if thinks(body):
         result.reasoning = "The user wants an answer. I look at the words and keep it short."
-    if messages[-1]["role"] == "tool":
-        result.text = _quote_results(messages)
-    elif calls := _wanted_calls(body, messages):
+    if calls := _wanted_calls(body, messages):
         result.calls = calls
         result.finish_reason = "tool_calls"
+    elif messages[-1]["role"] == "tool":
+        result.text = _quote_results(messages)
     else:
         result.text = _formatted(body) or _talk(messages)
     return _limited(result, body)
@@ -96,16 +96,23 @@ def _quote_results(messages: list[Body]) -> str:
 
 
 def _wanted_calls(body: Body, messages: list[Body]) -> list[Call]:
+    """The calls of this round: ``call:a call:b then:c`` is a and b together, then c."""
     functions = {t["function"]["name"]: t["function"] for t in body.get("tools") or []}
     choice = body.get("tool_choice", "auto")
     if not functions or choice == "none":
         return []
+    since_asked = itertools.takewhile(lambda m: m["role"] != "user", reversed(messages))
+    made = sum(1 for message in since_asked if message.get("tool_calls"))
     text = text_of(_last_user(messages)["content"])
     calls = []
+    step = 0
     for marker in _CALL.finditer(text):
-        name = marker[1] if marker[1] in functions else marker[1].rstrip(".-")
-        if name in functions:
+        step += marker[1] == "then"
+        name = marker[2] if marker[2] in functions else marker[2].rstrip(".-")
+        if name in functions and step == made:
             calls.append(new_call(name, _arguments(functions[name], text[marker.end() :])))
+    if messages[-1]["role"] == "tool":
+        return calls
     if not calls and (choice == "required" or isinstance(choice, dict)):
         name = choice["function"]["name"] if isinstance(choice, dict) else next(iter(functions))
         calls = [new_call(name, _arguments(functions[name], ""))]
