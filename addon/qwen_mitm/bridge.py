@@ -50,6 +50,9 @@ from qwen_mitm.settings import (
     merge,
     unknown_keys,
 )
+from qwen_mitm.skew import skew_of
+from qwen_mitm.status import STATUS_HOST, Skew
+from qwen_mitm.status import answer as status_answer
 from qwen_mitm.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -73,6 +76,7 @@ class QwenBridge:
         self._running = False
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
+        self._skew: Skew | None = None
         self._open_accounts(accounts_path(self.settings, os.environ))
         self._store = _open_responses(self.settings)
 
@@ -140,7 +144,7 @@ class QwenBridge:
                 logger.warning("qwen-mitm: %s: unknown %s", source.name, ", ".join(unknown))
         hosting.listen_on_loopback(self.settings)
         hosting.warn_of_risks(self._ledger)
-        hosts = ", ".join(f"{o.scheme}://{o.host}:{o.port}" for o in self.settings.origins)
+        hosts = ", ".join(str(origin) for origin in self.settings.origins)
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
 
     def done(self) -> None:
@@ -182,9 +186,10 @@ class QwenBridge:
         return self.settings.max_body_mb * 2**20
 
     def claims_address(self, host: str, port: int) -> bool:
-        """Whether a tunnel to this address may hold claimed requests."""
+        """Whether a tunnel to this address may hold requests that are answered here."""
         wanted = (host.rstrip(".").lower(), port)
-        return any((origin.host, origin.port) == wanted for origin in self.settings.origins)
+        claimed = ((origin.host, origin.port) for origin in self.settings.origins)
+        return wanted in ((STATUS_HOST, 443), *claimed)
 
     def claims(self, flow: http.HTTPFlow) -> bool:
         """By the request's destination; the Host header is the client's to choose."""
@@ -200,7 +205,7 @@ class QwenBridge:
         return (QwenBridge._latest or self)._exchanges.get(flow.id)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        if not self.claims(flow):
+        if hosting.asked_of_proxy(flow) is not None or not self.claims(flow):
             return
         request = flow.request
         self._arrivals[flow.id] = Arrival(
@@ -214,6 +219,9 @@ class QwenBridge:
         if flow.is_replay == "request" and METADATA_KEY in flow.metadata:
             _answer(flow, InvalidRequest("Turns cannot be replayed. Repeat it from the client."))
             return
+        if (path := hosting.asked_of_proxy(flow)) is not None:
+            _respond(flow, self._status(flow, path))
+            return
         arrival = self._arrivals.get(flow.id)
         if arrival is None:
             if self._is_guest(flow) and not self.claims(flow):
@@ -226,6 +234,11 @@ class QwenBridge:
         except Exception:
             logger.exception("qwen-mitm: a bug in the request of flow %s", flow.id)
             _answer(flow, TranslationFault("qwen-mitm could not translate this request."))
+
+    def _status(self, flow: http.HTTPFlow, path: str) -> Answer:
+        accounts_file = None if self._ledger.is_embedded else self._ledger.store.path
+        status = hosting.status(self.settings, accounts_file, self._skew)
+        return status_answer(flow.request.method, path, not self._is_guest(flow), status)
 
     def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         admit(arrival.fields, self.settings)
@@ -290,6 +303,7 @@ class QwenBridge:
         if exchange is None:
             return
         inner = exchange.inner
+        self._skew = skew_of(inner, time.monotonic(), time.time()) or self._skew
         if flow.response and not flow.response.raw_content:
             flow.response.raw_content = inner.recording.body()
         flow.metadata[METADATA_KEY] = inner.summary()

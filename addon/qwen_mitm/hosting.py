@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-from mitmproxy import ctx, exceptions
+from mitmproxy import ctx, exceptions, http, version
+from mitmproxy.proxy.mode_specs import ReverseMode
 
+from qwen_mitm import __version__
 from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.admission import is_loopback, peers_may_be_remote
 from qwen_mitm.errors import BridgeError
@@ -20,6 +25,7 @@ from qwen_mitm.settings import (
     from_options,
     merge,
 )
+from qwen_mitm.status import STATUS_HOST, Skew, Status
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +95,38 @@ def is_own_port(send: Send) -> bool:
         return False
     addresses = ctx.master.addons.get("proxyserver").listen_addrs()
     return any(address[1] == send.port for address in addresses)
+
+
+def asked_of_proxy(flow: http.HTTPFlow) -> str | None:
+    """The path that the proxy itself is asked for; None: the request is for somebody else.
+
+    A reverse proxy is asked below its own address: mitmproxy hides the Host header of its clients.
+    """
+    request = flow.request
+    if isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        prefix = f"/{STATUS_HOST}"
+        below = request.path.startswith(f"{prefix}/")
+        return request.path.removeprefix(prefix) if below else None
+    return request.path if request.host.rstrip(".").lower() == STATUS_HOST else None
+
+
+def status(settings: Settings, accounts_file: Path | None, skew: Skew | None) -> Status:
+    """What this proxy says of itself."""
+    addresses = ctx.master.addons.get("proxyserver").listen_addrs()
+    return Status(
+        version=__version__,
+        mitmproxy=version.VERSION,
+        python=platform.python_version(),
+        pid=os.getpid(),
+        modes=tuple(mode.partition("@")[0] for mode in ctx.options.mode),
+        listen=tuple(dict.fromkeys(address[0] for address in addresses)),
+        confdir=str(Path(ctx.options.confdir).expanduser()),
+        hosts=tuple(sorted(str(origin) for origin in settings.origins)),
+        accounts_file=None if accounts_file is None else str(accounts_file),
+        allow_remote=peers_may_be_remote(settings),
+        needs_local_key=bool(settings.local_key.get_secret_value()),
+        skew=skew,
+    )
 
 
 def _check_interception(settings: Settings) -> None:

@@ -64,6 +64,9 @@ class Origin:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return cls(parts.scheme, host.rstrip("."), port)
 
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
 
 def _split_words(value: object) -> object:
     """``QWEN_HOSTS="a, b"`` and a list are the same thing."""

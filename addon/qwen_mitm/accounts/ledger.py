@@ -75,6 +75,11 @@ class Ledger:
         self._looked_at = now
         return accounts
 
+    @property
+    def is_embedded(self) -> bool:
+        """The one account is that of the environment, and the file is not read."""
+        return bool(embedded_accounts(self._env, self._settings()))
+
     def look_again(self) -> None:
         """The file was changed by this process: the next question reads it."""
         self._looked_at = None

@@ -1,0 +1,62 @@
+"""What a running proxy says of itself at ``http://qwen.mitm/status.json``: nothing secret."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from qwen_mitm.exchange import Answer
+
+#: A host that exists inside the proxy alone. Requests to it never go upstream.
+STATUS_HOST: Final = "qwen.mitm"
+STATUS_PATH: Final = "/status.json"
+
+
+class Skew(BaseModel):
+    """How far this machine's clock is ahead of an upstream's, as its last answer showed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    host: str
+
+
+class Status(BaseModel):
+    """The document. Keys that a later version adds are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: Literal["qwen-mitm"] = "qwen-mitm"
+    version: str
+    mitmproxy: str
+    python: str
+    pid: int
+    modes: tuple[str, ...]
+    listen: tuple[str, ...]
+    """Addresses, without ports."""
+    confdir: str
+    """Where mitmproxy's CA is."""
+    hosts: tuple[str, ...]
+    """The claimed origins: ``https://portal.qwen.ai:443``."""
+    accounts_file: str | None
+    """None: the one account is that of the environment."""
+    allow_remote: bool
+    needs_local_key: bool
+    skew: Skew | None = None
+
+
+def answer(method: str, path: str, is_local: bool, status: Status) -> Answer:
+    """The answer to a request for :data:`STATUS_HOST`."""
+    if not is_local:
+        return _text(403, "Only programs on this machine may read this.")
+    if path.partition("?")[0] != STATUS_PATH:
+        return _text(404, f"There is only http://{STATUS_HOST}{STATUS_PATH}.")
+    if method not in ("GET", "HEAD"):
+        return _text(405, "This can only be read.")
+    fields = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+    return Answer(200, fields, status.model_dump_json(indent=2).encode() + b"\n")
+
+
+def _text(status: int, words: str) -> Answer:
+    return Answer(status, ((b"content-type", b"text/plain; charset=utf-8"),), f"{words}\n".encode())
