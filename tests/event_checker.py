@@ -52,6 +52,7 @@ ID_PREFIXES: Final = {
     "local_shell_call": "lsh_",
     "shell_call": "sh_",
     "apply_patch_call": "apc_",
+    "compaction": "cmp_",
 }
 #: The calls whose text grows, and the field that it is in.
 GROWING_CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
@@ -148,6 +149,7 @@ class _Checker:
             "response.function_call_arguments.done": self._arguments_done,
             "response.custom_tool_call_input.delta": self._arguments_delta,
             "response.custom_tool_call_input.done": self._arguments_done,
+            "response.compaction.compacting": self._compacting,
             "response.completed": self._terminal,
             "response.incomplete": self._terminal,
             "response.failed": self._terminal,
@@ -190,7 +192,10 @@ class _Checker:
         prefix = ID_PREFIXES[item["type"]]
         assert item["id"].startswith(prefix), f"a {item['type']} has id {item['id']}"
         assert item["id"] not in {it.added["id"] for it in self._items}, f"{item['id']} comes twice"
-        assert item["status"] == "in_progress", f"{item['id']} is added as {item['status']}"
+        if item["type"] == "compaction":
+            assert item == {"type": "compaction", "id": item["id"], "encrypted_content": ""}
+        else:
+            assert item["status"] == "in_progress", f"{item['id']} is added as {item['status']}"
         for key in ("content", "summary"):
             assert not item.get(key), f"{item['id']} is added with {key}"
         if item["type"] in CALLS:
@@ -310,9 +315,23 @@ class _Checker:
             assert event["name"] == item.added["name"], f"{item.name}: other name in arguments.done"
         item.arguments_done = True
 
+    def _compacting(self, event: Event) -> None:
+        item = self._open_item(event)
+        assert item.added["type"] == "compaction", f"{event['type']} is for {item.name}"
+        assert event["item_id"] == item.added["id"], f"{event['type']} does not name its item"
+
+    def _compaction_done(self, item: _Item, value: Event) -> None:
+        assert len(self._items) == 1, "a compaction is not alone"
+        assert value["encrypted_content"], f"{item.name} is empty"
+        assert {**value, "encrypted_content": ""} == item.added, f"{item.name} has changed"
+        item.done = value
+
     def _done(self, event: Event) -> None:
         item = self._open_item(event)
         value = event["item"]
+        if item.added["type"] == "compaction":
+            self._compaction_done(item, value)
+            return
         self._check_cut(item, value, ("completed", "incomplete"))
         self._check_item(item, value)
         for part in item.parts:
@@ -367,7 +386,7 @@ class _Checker:
             assert details["reason"] in ("max_output_tokens", "content_filter"), f"{details}"
         for item in self._items:
             assert item.done is not None, f"{item.name} is not done before {event['type']}"
-            if status == "completed":
+            if status == "completed" and item.added["type"] != "compaction":
                 assert item.done["status"] == "completed", f"{item.name} is not completed"
         assert response["output"] == [item.done for item in self._items], (
             "the output is not the items as they were done"
@@ -377,8 +396,10 @@ class _Checker:
         error = response["error"]
         assert error["code"], "the error has no code"
         assert error["message"], "the error has no message"
-        assert len(response["output"]) == len(self._items), "the output has other items"
-        for item, value in zip(self._items, response["output"], strict=True):
+        # A compaction has no status that says that it was cut, so it is there whole or not at all.
+        items = [it for it in self._items if it.done or it.added["type"] != "compaction"]
+        assert len(response["output"]) == len(items), "the output has other items"
+        for item, value in zip(items, response["output"], strict=True):
             if item.done is not None:
                 assert value == item.done, f"{item.name} has changed since it was done"
                 continue

@@ -168,6 +168,47 @@ def test_a_request_to_compact_is_not_made_again_in_the_next_turn(store: Connecti
     assert [json.loads(item) for item in expansion.inherited] == [user("hi"), says("so", "msg_1")]
 
 
+def test_a_compaction_stands_for_all_that_the_model_said_and_did(store: ConnectionState) -> None:
+    compaction: JsonObject = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}
+    developer: JsonObject = {"type": "message", "role": "developer", "content": "Be brief."}
+    before = (
+        developer,
+        user("look"),
+        thinks("hm", "rs_1"),
+        calls("call_1", "fc_1"),
+        call_output("call_1", "seen"),
+        says("so", "msg_1"),
+        user("and there?"),
+    )
+    trigger: JsonObject = {"type": "compaction_trigger"}
+    store.save(turn(response("resp_1", compaction), *before, trigger))
+
+    expansion = expanded(store, "go on", previous="resp_1")
+
+    assert [json.loads(item) for item in expansion.inherited] == [
+        developer,
+        user("look"),
+        user("and there?"),
+        compaction,
+    ]
+    assert len(expansion.request.input or ()) == 5
+
+
+def test_what_the_user_said_is_listed_from_the_whole_conversation(store: ConnectionState) -> None:
+    store.save(turn(response("resp_1", says("hello", "msg_1")), user("hi")))
+
+    said = expanded(
+        store, [{"role": "user", "content": "more", "id": "msg_2"}], previous="resp_1"
+    ).user_messages()
+
+    assert [(item["role"], item["status"], item["content"]) for item in said] == [
+        ("user", "completed", [{"type": "input_text", "text": "hi"}]),
+        ("user", "completed", [{"type": "input_text", "text": "more"}]),
+    ]
+    assert said[1]["id"] == "msg_2"
+    assert str(said[0]["id"]).startswith("msg_")
+
+
 @pytest.mark.parametrize(
     ("replayed_param", "own_param"),
     [

@@ -17,7 +17,8 @@ from qwen_mitm.settings import Settings
 from qwen_mitm.state import expand
 from qwen_mitm.stored_response import ResponseStore
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
-from qwen_mitm.translate.request import translate
+from qwen_mitm.translate.compaction import Compactor, compacted
+from qwen_mitm.translate.request import Translation, translate
 from qwen_mitm.turn import Turn
 from qwen_mitm.wire.encoding import decode_body
 from qwen_mitm.wire.response_object import JsonObject
@@ -48,7 +49,14 @@ class Arrival:
 
     @property
     def for_responses(self) -> bool:
-        return self.path.partition("?")[0].rstrip("/").endswith("/responses")
+        return self._ends_with("/responses")
+
+    @property
+    def for_compaction(self) -> bool:
+        return self._ends_with("/responses/compact")
+
+    def _ends_with(self, name: str) -> bool:
+        return self.path.partition("?")[0].rstrip("/").endswith(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def begin(
         raise UpgradeRefused(
             "WebSocket mode is not available. Send the request as POST, over HTTP."
         )
-    if arrival.for_responses and arrival.method == "POST":
+    if (arrival.for_responses or arrival.for_compaction) and arrival.method == "POST":
         return _turn(arrival, content, profile(), around)
     return Relay(
         path=arrival.path,
@@ -101,6 +109,7 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
             profile=profile,
             unseal=partial(around.seal.unseal, "thought"),
             unseal_summary=partial(around.seal.unseal, "compaction"),
+            compact=arrival.for_compaction,
         )
     # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
     sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
@@ -118,10 +127,15 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
     def keep(response: JsonObject) -> None:
         around.store.save(expansion.stored(response))
 
+    form = None
+    if arrival.for_compaction:
+        # Its answer is no response: nothing goes on from it but what the client sends of it.
+        form = partial(compacted, kept=expansion.user_messages())
+
     return Turn(
         translation=translation,
-        new_assembler=lambda: Assembler(context),
-        stream=bool(request.stream),
+        new_assembler=partial(_assembler, translation, context, around.seal),
+        stream=bool(request.stream) and form is None,
         longest_wait_s=settings.max_rate_limit_wait_seconds,
         conversation=conversation_key(expansion.request, arrival.headers()),
         client_fields=arrival.fields,
@@ -129,8 +143,17 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
         heartbeat_s=settings.heartbeat_seconds,
         timeout_s=settings.upstream_timeout_seconds,
         recording_limit=RECORDING_LIMIT,
-        on_complete=keep if expansion.store else None,
+        on_complete=keep if expansion.store and form is None else None,
+        form=form,
     )
+
+
+def _assembler(
+    translation: Translation, context: AnswerContext, seal: Seal
+) -> Assembler | Compactor:
+    if translation.compacts:
+        return Compactor(context, partial(seal.seal, "compaction"))
+    return Assembler(context)
 
 
 def stored_answer(

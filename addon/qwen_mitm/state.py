@@ -12,10 +12,13 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from qwen_mitm.errors import InvalidRequest
-from qwen_mitm.stored_response import ResponseStore, StoredResponse, encoded
+from qwen_mitm.stored_response import ResponseStore, StoredResponse, chain, encoded, with_id
 from qwen_mitm.wire.input_items import (
+    AdditionalTools,
     CallItem,
+    Compaction,
     CompactionTrigger,
+    ConfigurationUpdate,
     InputItem,
     ItemReference,
     Message,
@@ -50,7 +53,17 @@ class Expansion:
 
     def stored(self, response: JsonObject) -> StoredResponse:
         """What to keep of the turn that ended with this Response object."""
-        return StoredResponse(response=response, input=(*self.inherited, *self._new_input()))
+        return StoredResponse(response=response, input=self._all_input())
+
+    def user_messages(self) -> list[JsonObject]:
+        """What the user said, as it is listed."""
+        items = self._all_input()
+        listed = (with_id(item, key) for item, key in zip(items, chain(items), strict=True))
+        return [
+            {**item, "status": "completed"}
+            for item in listed
+            if item["type"] == "message" and item.get("role") == "user"
+        ]
 
     @contextmanager
     def own_indices(self) -> Iterator[None]:
@@ -67,6 +80,9 @@ class Expansion:
             return param
         index = int(match[1]) - len(self.inherited)
         return f"input[{index}]{param[match.end() :]}" if index >= 0 else "input"
+
+    def _all_input(self) -> tuple[bytes, ...]:
+        return (*self.inherited, *self._new_input())
 
     def _new_input(self) -> Iterator[bytes]:
         for item in _items_as_sent(self._body):
@@ -116,6 +132,7 @@ def _inherited(
     dropped = _cut_off(context, typed, body)
     # A trigger was carried out in its own turn, and has to be the last item of one.
     dropped |= {index for index, item in enumerate(typed) if isinstance(item, CompactionTrigger)}
+    dropped |= _compacted(typed)
     if dropped:
         kept = [index for index in range(len(context)) if index not in dropped]
         return tuple(context[index] for index in kept), tuple(typed[index] for index in kept)
@@ -197,6 +214,18 @@ def _cut_off(items: Sequence[bytes], typed: Sequence[InputItem], body: bytes) ->
         if isinstance(item, dict) and str(item.get("type")).endswith("_output")
     }
     return {index for index, call in calls.items() if call.get("call_id") not in answered}
+
+
+def _compacted(typed: Sequence[InputItem]) -> set[int]:
+    """What the last compaction stands for: all before it but what others than the model said."""
+    last = max((i for i, item in enumerate(typed) if isinstance(item, Compaction)), default=0)
+    return {index for index, item in enumerate(typed[:last]) if not _outlives(item)}
+
+
+def _outlives(item: InputItem) -> bool:
+    if isinstance(item, Message):
+        return item.role != "assistant"
+    return isinstance(item, AdditionalTools | ConfigurationUpdate)
 
 
 def _items_as_sent(body: bytes) -> list[JsonValue]:

@@ -26,6 +26,7 @@ from qwen_mitm.providers import GENERIC, Profile
 from qwen_mitm.redaction import redacted_bytes, redacted_failure
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
+from qwen_mitm.translate.compaction import Compactor
 from qwen_mitm.translate.failure import refusal, without_long_wait
 from qwen_mitm.translate.leaks import Leaks, leaks_of
 from qwen_mitm.translate.plain_text import PlainText
@@ -40,14 +41,15 @@ class Turn(Journey):
     """A Responses request that is answered by a Chat Completions upstream.
 
     ``client_fields`` are the client's headers as they came. ``on_complete`` gets the Response
-    object once, when its terminal event is made and before it leaves.
+    object once, when its terminal event is made and before it leaves. ``form`` makes the body of an
+    answer that is not streamed of that object.
     """
 
     def __init__(
         self,
         *,
         translation: Translation,
-        new_assembler: Callable[[], Assembler],
+        new_assembler: Callable[[], Assembler | Compactor],
         stream: bool,
         longest_wait_s: int,
         conversation: str | None,
@@ -57,6 +59,7 @@ class Turn(Journey):
         timeout_s: int,
         recording_limit: int,
         on_complete: Callable[[JsonObject], None] | None = None,
+        form: Callable[[JsonObject], JsonObject] | None = None,
     ) -> None:
         super().__init__(
             clock=clock,
@@ -65,6 +68,7 @@ class Turn(Journey):
             recording_limit=recording_limit,
         )
         self._on_complete = on_complete
+        self._form = form
         self.translation = translation
         self.conversation = conversation
         self._longest_wait_s = longest_wait_s
@@ -212,9 +216,9 @@ class Turn(Journey):
             return Answer(200, tuple(fields))
         fields.append((b"content-type", b"application/json"))
         self._settle()
-        body = json.dumps(self.assembler.response(), ensure_ascii=False).encode(
-            "utf-8", "backslashreplace"
-        )
+        response = self.assembler.response()
+        document = response if self._form is None else self._form(response)
+        body = json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")
         self.recording.add(body)
         return Answer(200, tuple(fields), body)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pydantic import JsonValue
 
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
+from qwen_mitm.translate.compaction import Compactor
 from qwen_mitm.translate.tools import ToolTable
 from qwen_mitm.wire.chat import AnswerReader
 from qwen_mitm.wire.response_object import JsonObject, ResponseEcho
@@ -98,9 +99,14 @@ def usage(prompt: int = 5, completion: int = 7) -> bytes:
 class Answer:
     """A whole answer, checked against all the rules of a stream."""
 
-    def __init__(self, pieces: Iterable[bytes], context: AnswerContext | None = None) -> None:
+    def __init__(
+        self,
+        pieces: Iterable[bytes],
+        context: AnswerContext | None = None,
+        assembler: Assembler | Compactor | None = None,
+    ) -> None:
         reader = AnswerReader()
-        self.assembler = Assembler(context or plain_context())
+        self.assembler = assembler or Assembler(context or plain_context())
         self.stream = self.assembler.start()
         for piece in pieces:
             self.stream += self.assembler.feed(reader.feed(piece))

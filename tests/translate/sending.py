@@ -18,10 +18,15 @@ def translated(
     provider: str = "generic",
     unseal: Unseal | None = None,
     unseal_summary: Unseal | None = None,
+    compact: bool = False,
 ) -> Translation:
     parsed = parse_request(json.dumps({"model": "qwen3.7-plus", **request}).encode())
     return translate(
-        parsed, profile=PROFILES[provider], unseal=unseal, unseal_summary=unseal_summary
+        parsed,
+        profile=PROFILES[provider],
+        unseal=unseal,
+        unseal_summary=unseal_summary,
+        compact=compact,
     )
 
 
@@ -32,9 +37,14 @@ def sent(
     stream: bool = False,
     unseal: Unseal | None = None,
     unseal_summary: Unseal | None = None,
+    compact: bool = False,
 ) -> dict[str, Any]:
     translation = translated(
-        request, provider=provider, unseal=unseal, unseal_summary=unseal_summary
+        request,
+        provider=provider,
+        unseal=unseal,
+        unseal_summary=unseal_summary,
+        compact=compact,
     )
     body: dict[str, Any] = json.loads(
         chat_body(translation.chat, PROFILES[provider], stream=stream)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen_mitm.errors import InvalidRequest
+from qwen_mitm.translate.compaction import INSTRUCTION
 from tests.chat_checker import check_chat
 from tests.translate.sending import (
     assistant,
@@ -165,18 +166,20 @@ def test_receipts_of_hosted_tools_are_dropped_with_a_warning_and_texts_merge() -
     ]
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "compaction_trigger",
-        "something_of_tomorrow",
-    ],
-)
-def test_an_item_that_cannot_be_used_is_refused_by_its_type(kind: str) -> None:
+def test_an_item_that_cannot_be_used_is_refused_by_its_type() -> None:
+    kind = "something_of_tomorrow"
     with pytest.raises(InvalidRequest, match=f"'{kind}'") as refused:
         messages(user("go"), {"type": kind, "call_id": "c", "encrypted_content": "x"})
 
     assert refused.value.param == "input[1].type"
+
+
+def test_a_request_to_compact_is_the_last_item() -> None:
+    trigger = {"type": "compaction_trigger"}
+    for items in ([trigger, user("go")], [user("go"), trigger, trigger]):
+        with pytest.raises(InvalidRequest, match="last item") as refused:
+            messages(*items)
+        assert refused.value.param == f"input[{items.index(trigger)}]"
 
 
 def test_an_item_reference_is_refused_as_not_found() -> None:
@@ -245,10 +248,12 @@ def test_what_only_openai_can_read_of_an_agents_message_is_reported() -> None:
 def test_a_compaction_of_our_own_is_a_summary(kind: str) -> None:
     item = {"type": kind, "encrypted_content": "ours"}
 
-    assert messages(item, user("on"), unseal_summary={"ours": "It was red."}.get) == [
-        user("Summary of the conversation so far: It was red."),
-        user("on"),
-    ]
+    summary, rest = messages(item, user("on"), unseal_summary={"ours": "It was red."}.get)
+
+    assert summary["role"] == "user"
+    assert summary["content"].startswith("Summary of the conversation so far.")
+    assert summary["content"].endswith("\n\nIt was red.")
+    assert rest == user("on")
 
 
 @pytest.mark.parametrize("sealed", [{"encrypted_content": "foreign"}, {}])
@@ -331,20 +336,24 @@ ANYWHERE = st.one_of(
     turns=st.lists(st.one_of(USER.map(lambda item: [item]), rounds()), max_size=6),
     scattered=st.lists(st.tuples(st.integers(0, 40), ANYWHERE), max_size=3),
     provider=st.sampled_from(["portal", "dashscope"]),
+    compacts=st.booleans(),
 )
 @settings(max_examples=300, deadline=None)
 def test_no_history_breaks_the_rules_of_a_strict_host(
     turns: list[list[dict[str, Any]]],
     scattered: list[tuple[int, dict[str, Any]]],
     provider: str,
+    compacts: bool,
 ) -> None:
     items = [user("go"), *(item for turn in turns for item in turn)]
     for position, item in scattered:
         items.insert(position, item)
+    trigger = [{"type": "compaction_trigger"}] if compacts else []
 
-    body = sent({"input": items}, provider=provider)
+    body = sent({"input": [*items, *trigger]}, provider=provider)
 
     check_chat(body)
+    assert (body["messages"][-1] == user(INSTRUCTION)) == compacts
     made = [it for it in items if it.get("type", "").endswith("_call")]
     calls = [it["call_id"] for it in made if "call_id" in it]
     assert calls == [

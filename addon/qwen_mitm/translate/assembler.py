@@ -7,7 +7,7 @@ events add up to. Whatever the upstream does, a response ends with exactly one o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -69,6 +69,8 @@ class Assembler:
         """The terminal event was produced; nothing follows."""
         self.error: Failure | None = None
         """Why the response failed."""
+        self.incomplete_reason: str | None = None
+        """Why the answer ended too early."""
         self.usage_is_estimated = False
         self._context = context
         self._events = EventWriter()
@@ -92,7 +94,6 @@ class Assembler:
         self._answered = False
         """The upstream sent a choice."""
         self._finish_reason: str | None = None
-        self._incomplete_reason: str | None = None
         self._counted: Usage | None = None
         self._usage: JsonObject | None = None
         self._service_tier = context.echo.service_tier
@@ -101,6 +102,11 @@ class Assembler:
     def ending(self) -> bool:
         """The upstream said why it stops; at most usage and the end marker are to come."""
         return self._finish_reason is not None
+
+    @property
+    def items(self) -> Sequence[OutputItem]:
+        """What the upstream said so far, in the order of the output."""
+        return self._items
 
     def start(self) -> bytes:
         """``response.created`` and ``response.in_progress``; b"" when already started."""
@@ -320,10 +326,10 @@ class Assembler:
     def _finish(self) -> None:
         self._release()
         self._release_calls()
-        self._incomplete_reason = self._why_incomplete()
+        self.incomplete_reason = self._why_incomplete()
         if not self._answered:
             self._fail(_NO_ANSWER)
-        elif self._incomplete_reason is not None:
+        elif self.incomplete_reason is not None:
             self._close_items()
             self._end_with("incomplete")
         elif any(call.is_nameless for call in self._calls):
@@ -348,7 +354,7 @@ class Assembler:
         """The last open item is the one that was cut (§10), and calls that break off anyway."""
         open_items = [item for item in self._items if item.is_open]
         cut: set[OutputItem] = set()
-        if self._incomplete_reason is not None:
+        if self.incomplete_reason is not None:
             broken = [call.item for call in self._calls if call.is_cut_short]
             cut = {item for item in broken if item is not None}
             # A built-in tool's call that was cut has no item.
@@ -366,7 +372,7 @@ class Assembler:
         self._release()
         self._release_calls()
         self.error = failure
-        self._incomplete_reason = None
+        self.incomplete_reason = None
         self._end_with("failed")
 
     def _end_with(self, status: ResponseStatus) -> None:
@@ -388,7 +394,7 @@ class Assembler:
         self._events.write_encoded(type, f'"response":{variable},{self._encoded_constant}')
 
     def _snapshot(self) -> Snapshot:
-        reason = self._incomplete_reason
+        reason = self.incomplete_reason
         default_tier = "default" if self.finished else "auto"
         # What a failure left open was cut, and nothing of it was reported as done.
         still_open: ItemStatus = "incomplete" if self._status == "failed" else "in_progress"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import Profile
@@ -41,6 +41,11 @@ from qwen_mitm.wire.input_items import (
 type Unseal = Callable[[str], str | None]
 """What is in an ``encrypted_content``; ``None`` when it is not ours or was tampered with."""
 
+_SUMMARY: Final = (
+    "Summary of the conversation so far. It stands for turns that are no longer shown; go on from "
+    "where it ends."
+)
+
 type PastOutput = FunctionCallOutput | BuiltInOutput
 
 
@@ -76,8 +81,7 @@ def _add_item(
             _add_thought(conversation, item, context.unseal)
         case Compaction():
             summary = _summary(item, index, context.unseal_summary)
-            text = f"Summary of the conversation so far: {summary}"
-            conversation.add_user((ChatText(text),))
+            conversation.add_user((ChatText(f"{_SUMMARY}\n\n{summary}"),))
         case HostedReceipt():
             context.report.add("dropped_item", item.type)
         case AdditionalTools() | ConfigurationUpdate():
@@ -96,6 +100,11 @@ def _refusal(item: ItemReference | CompactionTrigger | UnknownItem, index: int) 
             "itself instead of an item_reference.",
             param=f"input[{index}].id",
             code="previous_response_not_found",
+        )
+    if isinstance(item, CompactionTrigger):
+        return InvalidRequest(
+            "A compaction_trigger must be the last item of 'input'. Send it there, once.",
+            param=f"input[{index}]",
         )
     return InvalidRequest(
         f"Input items of type '{item.type[:64]}' are not supported. Remove the item, or "

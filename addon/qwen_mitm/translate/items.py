@@ -73,6 +73,10 @@ class Message(OutputItem):
         """All that is said so far."""
         return "".join(part.text for part in self._parts)
 
+    def said(self, kind: PartKind) -> str:
+        """The part of it that is of this kind."""
+        return "".join(part.text for part in self._parts if part.kind is kind)
+
     @property
     def characters(self) -> int:
         return sum(len(part.text) for part in self._parts)

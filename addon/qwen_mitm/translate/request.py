@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import GENERIC, Profile
 from qwen_mitm.translate.chat_body import host_losses
+from qwen_mitm.translate.compaction import summarising
 from qwen_mitm.translate.conversation import Conversation
 from qwen_mitm.translate.history import HistoryContext, Unseal, add_items
 from qwen_mitm.translate.report import Report
@@ -19,6 +20,7 @@ from qwen_mitm.wire.chat_request import ChatRequest, ChatText, ChatToolChoice
 from qwen_mitm.wire.configuration import JsonSchemaFormat, ReasoningConfig, TextConfig
 from qwen_mitm.wire.input_items import (
     AdditionalTools,
+    CompactionTrigger,
     ConfigurationUpdate,
     InputItem,
     ToolSearchOutput,
@@ -37,6 +39,8 @@ class Translation:
     echo: ResponseEcho
     report: Report
     estimated_input_tokens: int
+    compacts: bool
+    """The answer is the conversation, summarised (see compaction.py)."""
 
 
 def translate(
@@ -46,15 +50,18 @@ def translate(
     default_model: str | None = None,
     unseal: Unseal | None = None,
     unseal_summary: Unseal | None = None,
+    compact: bool = False,
 ) -> Translation:
     """What goes upstream, and what the answer needs to know of the request.
 
     ``profile`` is the one of the account that is tried first: it decides about files, and about
     warnings. ``unseal`` opens thoughts and ``unseal_summary`` compactions, those of the latter that
-    it cannot open are refused. What the caller would get something else for is an
-    ``InvalidRequest``.
+    it cannot open are refused. ``compact`` asks for a summary, as a ``compaction_trigger`` does.
+    What the caller would get something else for is an ``InvalidRequest``.
     """
     _refuse_state(request)
+    request, triggered = _without_trigger(request)
+    compact = compact or triggered
     request = _configured(request)
     model = request.model or default_model
     if model is None:
@@ -70,6 +77,8 @@ def translate(
     )
     conversation = _conversation(request, context)
     chat = _chat(request, model, conversation, tools, choice)
+    if compact:
+        chat = summarising(chat)
     for code, what in host_losses(chat, profile):
         report.add(code, what)
     return Translation(
@@ -78,6 +87,7 @@ def translate(
         echo=_echo(request, model),
         report=report,
         estimated_input_tokens=_estimated_tokens(chat),
+        compacts=compact,
     )
 
 
@@ -145,6 +155,13 @@ def _refuse_state(request: ResponsesRequest) -> None:
             "'prompt' in 'instructions' and 'input'.",
             param="prompt",
         )
+
+
+def _without_trigger(request: ResponsesRequest) -> tuple[ResponsesRequest, bool]:
+    items = _items(request)
+    if not items or not isinstance(items[-1], CompactionTrigger):
+        return request, False
+    return request.model_copy(update={"input": items[:-1]}), True
 
 
 def _items(request: ResponsesRequest) -> tuple[InputItem, ...]:
