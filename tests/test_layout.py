@@ -22,6 +22,12 @@ PURE = (
     "provider_hosts",
     "errors",
     "turn",
+    "web_chat.errors",
+    "web_chat.events",
+    "web_chat.payloads",
+    "web_chat.prefix",
+    "web_chat.prompt",
+    "web_chat.reader",
 )
 # fmt: off
 IMPURE_MODULES = frozenset({
@@ -216,6 +222,12 @@ def test_the_addon_does_not_import_what_only_tools_need() -> None:
         if is_within(name, tools)
     }
     assert found == set()
+
+
+def test_the_web_chat_is_apart_from_everything_but_the_seam_and_the_commands() -> None:
+    web_chat = (f"{PACKAGE}.web_chat",)
+    importers = {m for m in modules() if any(is_within(name, web_chat) for name in imports(m))}
+    assert {m for m in importers if not is_within(m, ("web_chat", "bridge", "cli"))} == set()
 
 
 def test_no_module_shadows_one_of_the_standard_library_at_the_top() -> None:
