@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from tests.translate.sending import call as past_call
 from tests.translate.sending import output as past_output
 from tests.translate.test_properties import hostile
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SEAL = Seal(bytes(32))
 TOOL = {"type": "function", "name": "look", "parameters": {"type": "object"}}
 TRIGGER = {"type": "compaction_trigger"}
@@ -69,6 +72,20 @@ def test_the_tools_stay_for_the_prompt_cache_and_may_not_be_called() -> None:
     assert body["tools"] == sent(request, provider="dashscope")["tools"]
     assert body["tool_choice"] == "none"
     assert "parallel_tool_calls" not in body
+
+
+def test_the_request_of_codex_is_translated_whole() -> None:
+    request = json.loads((FIXTURES / "clients" / "codex-trigger.json").read_text("utf-8"))
+    body = sent(request, provider="portal", stream=True)
+
+    check_chat(body)
+    assert [m["role"] for m in body["messages"]] == [
+        *("system", "user", "user", "assistant", "tool", "user"),
+    ]
+    assert body["messages"][-1] == user(INSTRUCTION)
+    offered = {tool["function"]["name"] for tool in body["tools"]}
+    assert {"exec_command", "update_goal", "multi_agent_v1__close_agent"} <= offered
+    assert body["tool_choice"] == "none"
 
 
 def test_what_would_spoil_a_summary_is_not_asked_for() -> None:
