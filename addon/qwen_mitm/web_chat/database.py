@@ -1,0 +1,135 @@
+"""The SQLite file of the web chat: credentials and conversations, for its owner alone.
+
+Every use opens it anew and is one transaction, so that processes and threads share it as they like
+and nobody has to close it. It holds cookies: nothing of a row is in an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from qwen_mitm.errors import BridgeError
+from qwen_mitm.responses_file import state_home
+
+FILE_NAME: Final = "qwen-mitm-web-chat.sqlite"
+VERSION: Final = 1
+#: Those who write hold the file for milliseconds, and all streams wait for this.
+BUSY_TIMEOUT_S: Final = 2.0
+
+SCHEMA: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS qwen_credentials (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    token TEXT NOT NULL,
+    cookies TEXT NOT NULL,
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS qwen_credentials_expires_at ON qwen_credentials (expires_at);
+CREATE TABLE IF NOT EXISTS environment (
+    digest TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sessions (
+    chat_id TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    last_accessed INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    claimed_until INTEGER NOT NULL DEFAULT 0,
+    message_count INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS sessions_expires_at ON sessions (expires_at);
+CREATE TABLE IF NOT EXISTS turns (
+    account TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    chat_id TEXT NOT NULL REFERENCES sessions (chat_id) ON DELETE CASCADE,
+    parent_id TEXT NOT NULL,
+    PRIMARY KEY (account, prefix)
+);
+CREATE INDEX IF NOT EXISTS turns_chat_id ON turns (chat_id);
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+"""``environment``: what was last taken from there. ``sessions``: chats. ``turns``: what each can be
+gone on from. Times are seconds since 1970."""
+
+
+class DatabaseFault(BridgeError):
+    """The file cannot be used. 400, because no repetition heals it."""
+
+    status = 400
+    type = "invalid_request_error"
+    default_code = "no_usable_account"
+
+
+def database_path(env: Mapping[str, str]) -> Path:
+    return state_home(env) / FILE_NAME
+
+
+class Database:
+    """The file at ``path``; it is made when it is first written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing, and alone among all processes.
+
+        Raises:
+            DatabaseFault: the file cannot be opened, read or written.
+        """
+        try:
+            connection = self._connect()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    # The error that is on its way says more than one of the rollback.
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError) as error:
+            raise DatabaseFault(
+                f"The file of the web chat, {self.path}, cannot be used: {error}. If it is "
+                "damaged, delete it and run: qwen-mitm login --provider web-chat"
+            ) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its other files the mode of this one.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        # What is deleted is overwritten: old cookies may still be good.
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+        elif version != VERSION:
+            raise sqlite3.DatabaseError(f"a newer program wrote it (version {version})")
