@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from qwen_mitm.exchange import (
     Decision,
     FailedAnswer,
     GiveUp,
+    HttpRequest,
     Outcome,
     Refused,
     Send,
@@ -21,8 +22,9 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
-from qwen_mitm.providers import Profile
+from qwen_mitm.providers import Dialect
 from qwen_mitm.settings import Settings
+from qwen_mitm.translate.demands import Demands
 from qwen_mitm.wire.chat import Failure
 
 START_MS = 1_790_000_000_000
@@ -36,17 +38,14 @@ class Letter:
     model = "m"
     conversation = None
 
-    def __init__(self) -> None:
+    def __init__(self, demands: Demands | None = None) -> None:
+        self.demands = demands or Demands()
         self.outcome: Outcome | None = None
 
-    def target(self, base_path: str) -> str:
-        return f"{base_path}/chat/completions"
-
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        return [(b"accept", b"text/event-stream")]
-
-    def body(self, profile: Profile) -> bytes:
-        return profile.name.encode()
+    def request(self, base_path: str, dialect: Dialect) -> HttpRequest:
+        fields = ((b"accept", b"text/event-stream"),)
+        body = dialect.profile.name.encode()
+        return HttpRequest(f"{base_path}/chat/completions", fields, body)
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         return UpstreamRefused(refused.body.decode(), status=refused.status, type="x")
@@ -392,3 +391,27 @@ async def test_a_list_of_models_says_nothing_about_a_quota(office: Office) -> No
         office.attempts.accepted(relayed)
     lines = {line.split(" · ")[0]: line for line in office.ledger.describe()}
     assert "window" in lines[limited]
+
+
+async def test_a_file_goes_to_the_account_whose_host_takes_files(office: Office) -> None:
+    office.hire("a", "b", b={"provider": "openrouter"})
+    for _ in range(3):
+        assert await office.asked(Letter(Demands(files=True))) == "b"
+    assert {await office.asked(Letter()) for _ in range(2)} == {"a", "b"}
+
+
+async def test_a_file_waits_for_nobody_whose_host_does_not_take_it(office: Office) -> None:
+    office.hire("a", "b", b={"provider": "openrouter"})
+    letter = Letter(Demands(files=True))
+    assert await office.asked(letter) == "b"
+    decision = await office.next(letter, Refused(500, {}, b"boom"))
+    assert isinstance(decision, GiveUp)
+    assert decision.error.message == "boom"
+
+
+async def test_what_no_host_takes_is_asked_of_all(office: Office) -> None:
+    office.hire("a", "b")
+    letters = [Letter(Demands(audio=True)) for _ in range(2)]
+    assert {await office.asked(letter) for letter in letters} == {"a", "b"}
+    first = office.attempts.first_dialect("m", Demands(audio=True))
+    assert first.profile.name == "generic"

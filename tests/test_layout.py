@@ -110,6 +110,7 @@ TESTED_IN = {
     "failover_layer.http1": "test_failover_layer.py",
     "failover_layer.stream": "test_failover_layer.py",
     "intake": "test_turn.py",
+    "translate.answering": "translate/test_plain_text.py",
     "wire.response_object": "translate/test_assembler.py",
 }
 #: Tested as a whole, by tests/simulator and tests/cli.

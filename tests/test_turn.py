@@ -8,10 +8,11 @@ from qwen_mitm.exchange import Broken, FailedAnswer, HeaderFields, Refused, Send
 from qwen_mitm.headers import forwarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.journey import Recording
-from qwen_mitm.providers import profile_for
+from qwen_mitm.providers import Dialect, profile_for
 from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
+from qwen_mitm.translate.demands import Demands
 from qwen_mitm.turn import Turn
 from tests.stored_turns import Nothing
 
@@ -36,19 +37,23 @@ AROUND = Surroundings(
     seal=Seal(bytes(32)),
     store=Nothing(),
 )
-PORTAL = profile_for("https://portal.qwen.ai/v1")
+PORTAL = Dialect(profile_for("https://portal.qwen.ai/v1"))
+
+
+def to_portal(model: str, demands: Demands) -> Dialect:
+    return PORTAL
 
 
 def a_turn(*, stream: bool = True, tools: list[object] | None = None) -> Turn:
     body = json.dumps({"model": "m", "input": "hi", "stream": stream, "tools": tools or []})
     arrival = Arrival("POST", "/v1/responses?beta=true", FIELDS)
-    turn = begin(arrival, body.encode(), lambda: PORTAL, AROUND)
+    turn = begin(arrival, body.encode(), to_portal, AROUND)
     assert isinstance(turn, Turn)
     return turn
 
 
 def a_relay(path: str, content: bytes = b"") -> Relay:
-    relay = begin(Arrival("GET", path, FIELDS), content, lambda: PORTAL, AROUND)
+    relay = begin(Arrival("GET", path, FIELDS), content, to_portal, AROUND)
     assert isinstance(relay, Relay)
     return relay
 
@@ -66,7 +71,7 @@ def terminal(data: bytes) -> dict[str, object]:
 
 
 def test_the_upstream_sees_neither_the_clients_credentials_nor_openais_own_headers() -> None:
-    names = {name.lower() for name, _ in a_turn().headers()}
+    names = {name.lower() for name, _ in a_turn().request("/v1", PORTAL).headers}
     assert names == {
         b"user-agent",
         b"x-stainless-lang",
@@ -77,7 +82,8 @@ def test_the_upstream_sees_neither_the_clients_credentials_nor_openais_own_heade
 
 
 def test_the_target_is_chat_completions_under_the_accounts_path_without_the_clients_query() -> None:
-    assert a_turn().target("/compatible-mode/v1") == "/compatible-mode/v1/chat/completions"
+    request = a_turn().request("/compatible-mode/v1", PORTAL)
+    assert request.target == "/compatible-mode/v1/chat/completions"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,7 @@ def test_the_target_is_chat_completions_under_the_accounts_path_without_the_clie
     ],
 )
 def test_another_path_keeps_its_place_under_the_accounts_base_path(path: str, target: str) -> None:
-    assert a_relay(path).target("/compatible-mode/v1") == target
+    assert a_relay(path).request("/compatible-mode/v1", PORTAL).target == target
 
 
 def test_a_first_event_is_accepted_and_nothing_of_it_is_lost() -> None:
@@ -254,7 +260,7 @@ def test_thoughts_are_streamed_in_the_form_that_the_client_shows(
 ) -> None:
     content = json.dumps({"model": "m", "input": "hi", "stream": True, **body}).encode()
     arrival = Arrival("POST", "/v1/responses", ((b"user-agent", agent),))
-    turn = begin(arrival, content, lambda: PORTAL, AROUND)
+    turn = begin(arrival, content, to_portal, AROUND)
     assert isinstance(turn, Turn)
     sent(turn).head(200, SSE)
     thought = b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"hm"}}]}\n\n'
@@ -266,7 +272,7 @@ def test_thoughts_are_streamed_in_the_form_that_the_client_shows(
 
 def a_thought(body: dict[str, object]) -> dict[str, object]:
     content = json.dumps({"model": "m", "stream": False, "input": "hi", **body}).encode()
-    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, lambda: PORTAL, AROUND)
+    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, to_portal, AROUND)
     assert isinstance(turn, Turn)
     sent(turn).head(200, SSE)
     thought = b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"so it is"}}]}\n\n'
@@ -289,9 +295,9 @@ def test_a_thought_survives_to_the_next_turn(body: dict[str, object]) -> None:
         {"role": "user", "content": history[3]},
     ]
     content = json.dumps({"model": "m", "input": items, "store": False}).encode()
-    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, lambda: PORTAL, AROUND)
+    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, to_portal, AROUND)
     assert isinstance(turn, Turn)
-    assert b'"reasoning_content":"so it is"' in turn.body(PORTAL)
+    assert b'"reasoning_content":"so it is"' in turn.request("/v1", PORTAL).body
     assert "so it is" not in str(item["encrypted_content"])
 
 
@@ -302,7 +308,7 @@ def test_a_thought_that_nobody_asked_to_keep_is_not_sealed() -> None:
 def test_a_self_hosted_servers_leaked_thought_and_call_are_mended() -> None:
     tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
     turn = a_turn(tools=list[object](tools))
-    turn.body(profile_for("http://127.0.0.1:8000/v1", "vllm"))
+    turn.request("/v1", Dialect(profile_for("http://127.0.0.1:8000/v1", "vllm")))
     sent(turn).head(200, SSE)
     leak = '<think>hm</think><tool_call>{"name":"look","arguments":{"at":1}}</tool_call>'
     chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": leak}}]})
@@ -339,3 +345,16 @@ def test_a_relayed_refusal_passes_as_it_came_but_for_a_key_that_it_quotes() -> N
     assert (error.status, error.body()) == (401, b"<h1>no such key: (the account's key)</h1>")
     assert error.headers["content-type"] == "text/html"
     assert "content-encoding" not in error.headers
+
+
+def test_each_account_gets_the_request_that_its_host_takes() -> None:
+    audio = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+    content = json.dumps({"model": "m", "input": [{"role": "user", "content": [audio]}]}).encode()
+    turn = begin(Arrival("POST", "/v1/responses", FIELDS), content, to_portal, AROUND)
+    assert isinstance(turn, Turn)
+    studio = Dialect(profile_for("https://dashscope.aliyuncs.com/compatible-mode/v1"))
+
+    assert b"audio omitted" in turn.request("/v1", PORTAL).body
+    assert "dropped_content" in str(turn.summary()["warnings"])
+    assert b"audio omitted" not in turn.request("/v1", studio).body
+    assert turn.summary()["warnings"] == ""

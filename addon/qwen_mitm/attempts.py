@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -32,6 +32,7 @@ from qwen_mitm.exchange import (
     Decision,
     FailedAnswer,
     GiveUp,
+    HttpRequest,
     Outcome,
     Refused,
     Send,
@@ -39,9 +40,10 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.errors import NeedsLogin, OAuthError
 from qwen_mitm.oauth.refresh import Refresher
-from qwen_mitm.providers import Profile, profile_for
+from qwen_mitm.providers import Dialect, Profile, profile_for
 from qwen_mitm.redaction import redact_error
 from qwen_mitm.settings import Settings
+from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.failure import failure_error
 from qwen_mitm.wire.chat import Failure
 
@@ -73,14 +75,16 @@ class Outgoing(Protocol):
     def conversation(self) -> str | None:
         """The conversation that it belongs to, for the strategy ``sticky``."""
 
-    def target(self, base_path: str) -> str:
-        """The request target under an account's base path."""
+    @property
+    def demands(self) -> Demands:
+        """What decides which hosts may be asked at all."""
 
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        """The headers, but for the credential."""
+    def request(self, base_path: str, dialect: Dialect) -> HttpRequest:
+        """The request as a host wants it whose accounts have this base path.
 
-    def body(self, profile: Profile) -> bytes:
-        """The body in the form that this provider wants."""
+        Raises:
+            BridgeError: the client's answer instead.
+        """
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         """The client's answer for an upstream's refusal."""
@@ -131,19 +135,19 @@ class Attempts:
         self._clock_ms = clock_ms
         self._progress: weakref.WeakKeyDictionary[Outgoing, Progress] = weakref.WeakKeyDictionary()
 
-    def first_profile(self) -> Profile:
-        """The profile of an account that the next request may try first.
+    def first_dialect(self, model: str, demands: Demands) -> Dialect:
+        """How an account is spoken to that such a request may try first.
 
         Raises:
             NoUsableAccount: there is none.
         """
-        for account in self._ledger.accounts():
-            if not (account.disabled or account.needs_login):
-                return profile_for(account.endpoint(self._settings().base_url), account.provider)
-        raise NoUsableAccount(
-            "No account can be used: each is disabled or needs a new login. `qwen-mitm accounts` "
-            "lists them, `qwen-mitm login` adds one."
-        )
+        dialects = [self._dialect(account, model) for account in self._candidates()]
+        if not dialects:
+            raise NoUsableAccount(
+                "No account can be used: each is disabled or needs a new login. `qwen-mitm "
+                "accounts` lists them, `qwen-mitm login` adds one."
+            )
+        return min(dialects, key=demands.unmet)
 
     async def next(self, outgoing: Outgoing) -> Decision:
         """The next step of a request, whose ``outcome`` tells how the last one ended."""
@@ -257,7 +261,7 @@ class Attempts:
             strategy=self._settings().rotation_strategy,
             model=outgoing.model,
             conversation=outgoing.conversation,
-            tried=progress.passed,
+            tried=progress.passed | self._unfit(outgoing),
             now=self._clock_ms(),
         )
 
@@ -307,8 +311,9 @@ class Attempts:
     def _nobody(self, outgoing: Outgoing, progress: Progress) -> Decision:
         now = self._clock_ms()
         accounts = self._ledger.accounts()
-        candidates = [a for a in accounts if not (a.disabled or a.needs_login)]
-        exhausted = self._ledger.pool.exhausted(accounts, outgoing.model, now)
+        unfit = self._unfit(outgoing)
+        candidates = [a for a in self._candidates() if a.name not in unfit]
+        exhausted = self._ledger.pool.exhausted(accounts, outgoing.model, now, without=unfit)
         alone = len(candidates) <= 1
         if progress.last_error is not None and (alone or exhausted.reasons <= PASSING):
             return GiveUp(progress.last_error)
@@ -332,15 +337,34 @@ class Attempts:
         parts = urlsplit(account.endpoint(self._settings().base_url))
         # The one place where a credential leaves its wrapper for the wire.
         bearer = f"Bearer {account.credential.get_secret_value()}".encode()
+        dialect = self._dialect(account, outgoing.model)
+        request = outgoing.request(parts.path.rstrip("/"), dialect)
         return Send(
             account=account.name,
             scheme=parts.scheme,
             host=parts.hostname or "",
             port=parts.port or (443 if parts.scheme == "https" else 80),
-            target=outgoing.target(parts.path.rstrip("/")),
-            headers=(*outgoing.headers(), (b"authorization", bearer)),
-            body=outgoing.body(self._profile(account)),
+            target=request.target,
+            headers=(*request.headers, (b"authorization", bearer)),
+            body=request.body,
         )
+
+    def _candidates(self) -> list[Account]:
+        return [a for a in self._ledger.accounts() if not (a.disabled or a.needs_login)]
+
+    def _unfit(self, outgoing: Outgoing) -> frozenset[str]:
+        """Accounts whose hosts do not take all of the request, where those of others do."""
+        demands = outgoing.demands
+        if not demands:
+            return frozenset()
+        unmet = {
+            a.name: demands.unmet(self._dialect(a, outgoing.model)) for a in self._candidates()
+        }
+        least = min(unmet.values(), default=0)
+        return frozenset(name for name, count in unmet.items() if count > least)
+
+    def _dialect(self, account: Account, model: str) -> Dialect:
+        return Dialect(self._profile(account))
 
     def _profile(self, account: Account) -> Profile:
         return profile_for(account.endpoint(self._settings().base_url), account.provider)

@@ -246,11 +246,11 @@ class QwenBridge:
             self.settings, time.monotonic, time.time, _new_id, self._seal, self._store
         )
         content = flow.request.raw_content or b""
-        stored = stored_answer(arrival, content, self._attempts.first_profile, around)
+        stored = stored_answer(arrival, content, self._attempts.first_dialect, around)
         if stored is not None:
             _respond(flow, stored)
             return
-        inner = begin(arrival, content, self._attempts.first_profile, around)
+        inner = begin(arrival, content, self._attempts.first_dialect, around)
         accepted = functools.partial(self._attempts.accepted, inner)
         self._exchanges[flow.id] = Guarded(inner, flow, accepted)
 

@@ -33,6 +33,15 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as one host wants it, but for the credential; ``target`` as in :class:`Send`."""
+
+    target: str
+    headers: HeaderFields = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Ask again after so many seconds."""
 

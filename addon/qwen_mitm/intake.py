@@ -10,15 +10,17 @@ from qwen_mitm import endpoints
 from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.errors import UpgradeRefused
 from qwen_mitm.exchange import Answer, HeaderFields
-from qwen_mitm.providers import Profile
+from qwen_mitm.providers import Dialect
 from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
-from qwen_mitm.state import expand
+from qwen_mitm.state import Expansion, expand
 from qwen_mitm.stored_response import ResponseStore
-from qwen_mitm.translate.assembler import AnswerContext, Assembler
-from qwen_mitm.translate.compaction import Compactor, compacted
-from qwen_mitm.translate.request import Translation, translate
+from qwen_mitm.translate.compaction import compacted
+from qwen_mitm.translate.demands import Demands, demands_of
+from qwen_mitm.translate.draft import AnswerContext
+from qwen_mitm.translate.rendition import ChatRendition, Rendition
+from qwen_mitm.translate.request import translate
 from qwen_mitm.turn import Turn
 from qwen_mitm.wire.encoding import decode_body
 from qwen_mitm.wire.response_object import JsonObject
@@ -73,10 +75,14 @@ class Surroundings:
     store: ResponseStore
 
 
+type FirstDialect = Callable[[str, Demands], Dialect]
+"""How the host is spoken to that a request for this model will probably be sent to first."""
+
+
 def begin(
-    arrival: Arrival, content: bytes, profile: Callable[[], Profile], around: Surroundings
+    arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings
 ) -> Turn | Relay:
-    """The exchange for a request; ``profile`` is that of the account it will try first.
+    """The exchange for a request.
 
     Raises:
         BridgeError: the client's answer instead.
@@ -86,7 +92,7 @@ def begin(
             "WebSocket mode is not available. Send the request as POST, over HTTP."
         )
     if (arrival.for_responses or arrival.for_compaction) and arrival.method == "POST":
-        return _turn(arrival, content, profile(), around)
+        return _turn(arrival, content, dialect, around)
     return Relay(
         path=arrival.path,
         client_fields=arrival.fields,
@@ -98,31 +104,12 @@ def begin(
     )
 
 
-def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundings) -> Turn:
+def _turn(arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings) -> Turn:
     settings = around.settings
     body = _decoded(arrival, content, settings)
     request = parse_request(body)
     expansion = expand(request, body, around.store)
-    with expansion.own_indices():
-        translation = translate(
-            expansion.request,
-            profile=profile,
-            unseal=partial(around.seal.unseal, "thought"),
-            unseal_summary=partial(around.seal.unseal, "compaction"),
-            compact=arrival.for_compaction,
-        )
-    # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
-    sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
-    summaries = _wants_summaries(request, arrival.header("user-agent"), settings)
-    context = AnswerContext(
-        echo=replace(translation.echo, previous_response_id=expansion.previous_response_id),
-        tools=translation.tools,
-        reasoning="summary" if summaries else "content",
-        new_id=around.new_id,
-        clock=around.wall_clock,
-        estimated_input_tokens=translation.estimated_input_tokens,
-        seal=partial(around.seal.seal, "thought") if sealed else None,
-    )
+    demands = demands_of(expansion.request)
 
     def keep(response: JsonObject) -> None:
         around.store.save(expansion.stored(response))
@@ -133,8 +120,10 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
         form = partial(compacted, kept=expansion.user_messages())
 
     return Turn(
-        translation=translation,
-        new_assembler=partial(_assembler, translation, context, around.seal),
+        render=partial(_rendition, arrival, request, expansion, around),
+        dialect=dialect(request.model or "", demands),
+        model=request.model or "",
+        demands=demands,
         stream=bool(request.stream) and form is None,
         longest_wait_s=settings.max_rate_limit_wait_seconds,
         conversation=conversation_key(expansion.request, arrival.headers()),
@@ -148,16 +137,40 @@ def _turn(arrival: Arrival, content: bytes, profile: Profile, around: Surroundin
     )
 
 
-def _assembler(
-    translation: Translation, context: AnswerContext, seal: Seal
-) -> Assembler | Compactor:
-    if translation.compacts:
-        return Compactor(context, partial(seal.seal, "compaction"))
-    return Assembler(context)
+def _rendition(
+    arrival: Arrival,
+    request: ResponsesRequest,
+    expansion: Expansion,
+    around: Surroundings,
+    dialect: Dialect,
+) -> Rendition:
+    """The request for one host."""
+    with expansion.own_indices():
+        translation = translate(
+            expansion.request,
+            profile=dialect.profile,
+            unseal=partial(around.seal.unseal, "thought"),
+            unseal_summary=partial(around.seal.unseal, "compaction"),
+            compact=arrival.for_compaction,
+        )
+    # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
+    sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
+    summaries = _wants_summaries(request, arrival.header("user-agent"), around.settings)
+    context = AnswerContext(
+        echo=replace(translation.echo, previous_response_id=expansion.previous_response_id),
+        tools=translation.tools,
+        reasoning="summary" if summaries else "content",
+        new_id=around.new_id,
+        clock=around.wall_clock,
+        estimated_input_tokens=translation.estimated_input_tokens,
+        seal=partial(around.seal.seal, "thought") if sealed else None,
+        seal_summary=partial(around.seal.seal, "compaction") if translation.compacts else None,
+    )
+    return ChatRendition(translation, dialect.profile, context)
 
 
 def stored_answer(
-    arrival: Arrival, content: bytes, profile: Callable[[], Profile], around: Surroundings
+    arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings
 ) -> Answer | None:
     """The answer to a request for something stored; ``None`` for other requests.
 
@@ -166,7 +179,8 @@ def stored_answer(
     """
 
     def count(request: ResponsesRequest) -> int:
-        return translate(request, profile=profile(), default_model="any").estimated_input_tokens
+        profile = dialect(request.model or "", demands_of(request)).profile
+        return translate(request, profile=profile, default_model="any").estimated_input_tokens
 
     body = partial(_decoded, arrival, content, around.settings)
     return endpoints.answer(arrival.method, arrival.path, body, around.store, count)

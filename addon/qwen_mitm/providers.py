@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 type ThinkingStyle = Literal[
     "enable_thinking", "reasoning_effort", "chat_template_kwargs", "reasoning", "none"
 ]
+type Wire = Literal["chat", "responses"]
+"""The API that an upstream is asked by: ``/chat/completions`` or ``/responses``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,23 @@ class Profile:
     """Thoughts may come in the content, between ``<think>`` and ``</think>`` (qwen.md §2.8)."""
     leaks_tool_calls: bool = False
     """Calls may come as ``<tool_call>`` text in content or thought (qwen.md §2.10, quirk 15)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one host is spoken to."""
+
+    profile: Profile
+    wire: Wire = "chat"
+
+    @property
+    def takes_files(self) -> bool:
+        return self.profile.takes_files
+
+    @property
+    def takes_audio(self) -> bool:
+        # What hosts say of audio is about Chat.
+        return self.profile.takes_audio and self.wire == "chat"
 
 
 _DASHSCOPE: Final = Profile(

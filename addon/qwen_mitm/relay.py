@@ -10,12 +10,14 @@ from qwen_mitm.exchange import (
     Answer,
     Broken,
     HeaderFields,
+    HttpRequest,
     Refused,
 )
 from qwen_mitm.headers import CREDENTIALS, HOP_BY_HOP
 from qwen_mitm.journey import Journey
-from qwen_mitm.providers import Profile
+from qwen_mitm.providers import Dialect
 from qwen_mitm.redaction import redacted_bytes
+from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.failure import refusal
 from qwen_mitm.wire.encoding import decoded
 
@@ -50,6 +52,7 @@ class Relay(Journey):
     model = "*"
     """Its cooldowns are those of the account as a whole."""
     conversation = None
+    demands = Demands()
     streams = True
     beats = False
     finished = False
@@ -77,18 +80,16 @@ class Relay(Journey):
         self._content = content
         self._status = 200
 
-    def target(self, base_path: str) -> str:
+    def request(self, base_path: str, dialect: Dialect) -> HttpRequest:
+        dropped = HOP_BY_HOP | CREDENTIALS | {b"content-length"}
+        fields = tuple(field for field in self._client_fields if field[0].lower() not in dropped)
+        return HttpRequest(self._target(base_path), fields, self._content)
+
+    def _target(self, base_path: str) -> str:
         """The client's ``/v1`` stands for the account's base path."""
         if self._path == "/v1" or self._path.startswith(("/v1/", "/v1?")):
             return base_path + self._path.removeprefix("/v1")
         return self._path
-
-    def headers(self) -> HeaderFields:
-        dropped = HOP_BY_HOP | CREDENTIALS | {b"content-length"}
-        return tuple(field for field in self._client_fields if field[0].lower() not in dropped)
-
-    def body(self, profile: Profile) -> bytes:
-        return self._content
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         """The upstream's own answer, but for a key that it quotes."""

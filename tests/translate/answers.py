@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
 from qwen_mitm.translate.compaction import Compactor
 from qwen_mitm.translate.tools import ToolTable
-from qwen_mitm.wire.chat import AnswerReader
+from qwen_mitm.wire.chat import AnswerReader, ChatChunk
 from qwen_mitm.wire.response_object import JsonObject, ResponseEcho
 from tests.event_checker import Event, check_events, events_of
 
@@ -103,7 +103,7 @@ class Answer:
         self,
         pieces: Iterable[bytes],
         context: AnswerContext | None = None,
-        assembler: Assembler | Compactor | None = None,
+        assembler: Assembler | Compactor[ChatChunk] | None = None,
     ) -> None:
         reader = AnswerReader()
         self.assembler = assembler or Assembler(context or plain_context())

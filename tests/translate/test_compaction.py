@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen_mitm.seal import Seal
+from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.compaction import INSTRUCTION, Compactor, compacted
+from qwen_mitm.translate.draft import ResponseDraft
 from qwen_mitm.translate.failure import failure_error
-from qwen_mitm.wire.chat import AnswerReader
+from qwen_mitm.wire.chat import ChatChunk
 from qwen_mitm.wire.response_object import JsonObject
 from tests.chat_checker import check_chat
 from tests.translate.answers import (
@@ -43,9 +46,14 @@ HISTORY = [
 ]
 
 
-def answer(*pieces: bytes) -> Answer:
+def compactor() -> Compactor[ChatChunk]:
     context = plain_context()
-    return Answer(pieces, assembler=Compactor(context, lambda it: SEAL.seal("compaction", it)))
+    seal = partial(SEAL.seal, "compaction")
+    return Compactor(context, ResponseDraft(context), Assembler, seal)
+
+
+def answer(*pieces: bytes) -> Answer:
+    return Answer(pieces, assembler=compactor())
 
 
 def types(made: Answer) -> list[str]:
@@ -180,20 +188,6 @@ def test_an_answer_that_breaks_off_is_a_failure() -> None:
     assert answer(text("It is")).status == "failed"
 
 
-def test_plain_text_takes_the_short_way_too() -> None:
-    compactor = Compactor(plain_context(), str.upper)
-    compactor.feed(AnswerReader().feed(text("so ") + text("it ")))
-    assert compactor.in_plain_text
-
-    (compacting,) = [line for line in compactor.say("is").split(b"\n") if b"data: " in line]
-
-    assert b"response.compaction.compacting" in compacting
-    compactor.feed(AnswerReader().feed(chunk(finish="stop") + DONE))
-    assert compactor.response()["output"] == [
-        {"type": "compaction", "id": "cmp_1", "encrypted_content": "SO IT IS"}
-    ]
-
-
 def test_a_compacted_conversation_is_the_users_messages_and_the_item() -> None:
     made = answer(text("It is in a.py."), chunk(finish="stop"), usage())
     kept: JsonObject = {"type": "message", "id": "msg_1", "role": "user", "content": []}
@@ -210,8 +204,7 @@ def test_a_compacted_conversation_is_the_users_messages_and_the_item() -> None:
 @given(pieces=st.lists(hostile, max_size=12))
 @settings(max_examples=300, deadline=None)
 def test_hostile_answers_become_one_item_or_a_failure(pieces: list[bytes]) -> None:
-    compactor = Compactor(plain_context(), lambda it: f"sealed:{it}")
-    made = Answer(pieces, assembler=compactor)
+    made = Answer(pieces, assembler=compactor())
 
     assert made.status in {"completed", "failed"}
     assert len(made.output) == (made.status == "completed")

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qwen_mitm.translate.answering import Answering, ChatAnswering, Terms
+from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.plain_text import PlainText
-from qwen_mitm.turn import Turn
-from qwen_mitm.wire.chat import AnswerReader
-from tests.test_turn import SSE, a_turn, sent
+from qwen_mitm.wire.chat import AnswerReader, ChatChunk
+from tests.translate.answers import plain_context
 
 TEXTS = st.one_of(
     st.text(max_size=8),
@@ -44,17 +45,15 @@ ODD_EVENTS = st.one_of(
 )
 
 
-def answer(turn: Turn, reads: list[bytes], *, short_way: bool) -> bytes:
-    sent(turn).head(200, SSE)
-    turn._reads_directly = short_way
+def answer(answering: Answering[ChatChunk], reads: list[bytes]) -> bytes:
     data, accepted = b"", False
     for read in reads:
         if accepted:
-            data += turn.feed(read)
-        elif turn.offer(read) is True:
+            data += answering.feed(read)
+        elif answering.offer(read) is True:
             accepted = True
-            data += turn.accepted()
-    return data + (turn.end() if accepted else b"")
+            data += answering.accepted()
+    return data + (answering.end() if accepted else b"")
 
 
 @settings(max_examples=400, deadline=None)
@@ -70,8 +69,9 @@ def test_the_short_way_and_the_long_way_say_the_same(events: list[bytes], cuts: 
         reads[place : place + 1] = [reads[place][:middle], reads[place][middle:]]
     reads = [read for read in reads if read]
 
-    short = answer(a_turn(), reads, short_way=True)
-    long = answer(a_turn(), reads, short_way=False)
+    terms = Terms(streams=True)
+    short = answer(ChatAnswering(Assembler(plain_context()), terms), reads)
+    long = answer(Answering(AnswerReader(), Assembler(plain_context()), terms), reads)
 
     assert short == long
 

@@ -109,11 +109,19 @@ class Pool:
         """The account as it is on disk, with what was learned since."""
         return self._overlay.view(account)
 
-    def exhausted(self, accounts: Sequence[Account], model: str, now: int) -> Exhausted:
-        """Why :meth:`pick` gave nobody, account by account."""
+    def exhausted(
+        self,
+        accounts: Sequence[Account],
+        model: str,
+        now: int,
+        *,
+        without: Collection[str] = (),
+    ) -> Exhausted:
+        """Why :meth:`pick` gave nobody, account by account, but for those left out."""
         self._roster(accounts, model, now)
-        found = [(account.name, self._standing(account, model, now)) for account in accounts]
-        views = [self._overlay.view(account) for account in accounts]
+        asked = [account for account in accounts if account.name not in without]
+        found = [(account.name, self._standing(account, model, now)) for account in asked]
+        views = [self._overlay.view(account) for account in asked]
         # To wait for a host that merely fails would multiply the client's own retries.
         limits = [s.cooldown for _, s in found if s.lives and s.cooldown is not None]
         ends = [limit.until for limit in limits if limit.reason != "transient"]

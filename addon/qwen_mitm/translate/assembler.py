@@ -7,19 +7,18 @@ events add up to. Whatever the upstream does, a response ends with exactly one o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterable
+from typing import Final
 
 from qwen_mitm.translate.call_fragments import Call, CallFragments
 from qwen_mitm.translate.call_items import CALL_ITEMS, CallStart
 from qwen_mitm.translate.cumulative import CumulativeDeltas, is_replay
-from qwen_mitm.translate.events import EventWriter, encode_json
+from qwen_mitm.translate.draft import AnswerContext, ResponseDraft
 from qwen_mitm.translate.failure import with_words_before
-from qwen_mitm.translate.items import ItemStatus, Message, OutputItem, Reasoning
-from qwen_mitm.translate.outcome import counted_usage, error_object, estimated_usage
+from qwen_mitm.translate.items import Message, OutputItem, Reasoning
+from qwen_mitm.translate.outcome import counted_usage
 from qwen_mitm.translate.parts import OUTPUT_TEXT, REFUSAL, PartKind, TextPart
-from qwen_mitm.translate.tools import ToolRoute, ToolTable
+from qwen_mitm.translate.tools import ToolRoute
 from qwen_mitm.wire.chat import (
     ENDED_WITH_AN_ERROR,
     ERROR_FINISH,
@@ -31,8 +30,9 @@ from qwen_mitm.wire.chat import (
     ToolCallDelta,
     Usage,
 )
-from qwen_mitm.wire.response_object import JsonObject, ResponseEcho, ResponseStatus, Snapshot
-from qwen_mitm.wire.sse import DONE
+from qwen_mitm.wire.response_object import JsonObject
+
+__all__ = ["AnswerContext", "Assembler"]
 
 _TOO_LONG: Final = frozenset({"length", "max_tokens"})
 _FILTERED: Final = frozenset({"content_filter"})
@@ -46,48 +46,19 @@ _ENDED_WITH_AN_ERROR: Final = Failure("The upstream ended its answer with an err
 _NAMELESS: Final = Failure("The model called a tool, but the upstream did not say which one.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerContext:
-    """What the answer depends on besides the upstream."""
-
-    echo: ResponseEcho
-    tools: ToolTable
-    reasoning: Literal["summary", "content"]
-    new_id: Callable[[str], str]
-    """A new id for a prefix (``resp``, ``msg``, ``rs``, ``call``, a call item's), as ``msg_…``."""
-    clock: Callable[[], float]
-    estimated_input_tokens: int
-    seal: Callable[[str], str] | None = None
-    """Makes ``encrypted_content`` of a thought."""
-
-
 class Assembler:
     """One response. Every method returns the frames of the events that it caused, in one piece."""
 
-    def __init__(self, context: AnswerContext) -> None:
-        self.finished = False
-        """The terminal event was produced; nothing follows."""
-        self.error: Failure | None = None
-        """Why the response failed."""
-        self.incomplete_reason: str | None = None
-        """Why the answer ended too early."""
-        self.usage_is_estimated = False
+    def __init__(self, context: AnswerContext, draft: ResponseDraft | None = None) -> None:
+        """``draft``: a response that was begun before this answer came."""
         self._context = context
-        self._events = EventWriter()
-        self._id = context.new_id("resp")
-        self._created_at = int(context.clock())
-        self._completed_at: int | None = None
-        self._status: ResponseStatus = "in_progress"
-        self._started = False
-        self._constant = context.echo.constant_part()
-        self._encoded_constant = encode_json(self._constant)[1:]
-
-        self._items: list[OutputItem] = []
+        self._draft = draft or ResponseDraft(context)
+        self._events = self._draft.events
+        self._items = self._draft.items
         self._message: Message | None = None
         self._thought: Reasoning | None = None
         """At most one of the two is open; calls stay open until the end."""
         self._calls = CallFragments(context.tools)
-        self._call_ids: set[str] = set()
         self._text_deltas = CumulativeDeltas()
         self._thought_deltas = CumulativeDeltas()
 
@@ -95,27 +66,34 @@ class Assembler:
         """The upstream sent a choice."""
         self._finish_reason: str | None = None
         self._counted: Usage | None = None
-        self._usage: JsonObject | None = None
-        self._service_tier = context.echo.service_tier
+
+    @property
+    def finished(self) -> bool:
+        """The terminal event was produced; nothing follows."""
+        return self._draft.finished
+
+    @property
+    def error(self) -> Failure | None:
+        """Why the response failed."""
+        return self._draft.error
+
+    @property
+    def usage_is_estimated(self) -> bool:
+        return self._draft.usage_is_estimated
 
     @property
     def ending(self) -> bool:
         """The upstream said why it stops; at most usage and the end marker are to come."""
         return self._finish_reason is not None
 
-    @property
-    def items(self) -> Sequence[OutputItem]:
-        """What the upstream said so far, in the order of the output."""
-        return self._items
-
     def start(self) -> bytes:
         """``response.created`` and ``response.in_progress``; b"" when already started."""
-        self._start()
-        return self._events.take()
+        self._draft.start()
+        return self._draft.take()
 
     def feed(self, parts: Iterable[AnswerPart]) -> bytes:
         """The events of these parts; starts by itself, and b"" after the end."""
-        self._start()
+        self._draft.start()
         for part in parts:
             if self.finished:
                 break
@@ -126,7 +104,7 @@ class Assembler:
                     self._finish()
                 case Failure():
                     self._fail_for(part)
-        return self._flush()
+        return self._draft.take()
 
     @property
     def in_plain_text(self) -> bool:
@@ -147,35 +125,24 @@ class Assembler:
         """
         if self.finished:
             return b""
-        self._start()
+        self._draft.start()
         if self._finish_reason is not None:
             self._finish()
         else:
             self._fail(reason or (_CUT_OFF if self._answered else _NO_ANSWER))
-        return self._flush()
+        return self._draft.take()
 
     def fail(self, failure: Failure) -> bytes:
         """``response.failed``; b"" when already finished."""
         if self.finished:
             return b""
-        self._start()
+        self._draft.start()
         self._fail(failure)
-        return self._flush()
+        return self._draft.take()
 
     def response(self) -> JsonObject:
         """The Response object so far: when finished, the answer to a request without a stream."""
-        return {**self._snapshot().variable_part(), **self._constant}
-
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self._write_snapshot("response.created")
-            self._write_snapshot("response.in_progress")
-
-    def _flush(self) -> bytes:
-        # Nothing is written after the terminal event, so the marker goes out with it, once.
-        frames = self._events.take()
-        return frames + DONE if frames and self.finished else frames
+        return self._draft.response()
 
     def _take(self, chunk: ChatChunk) -> None:
         choice = chunk.choice
@@ -184,7 +151,7 @@ class Assembler:
             self._answered = True
             self._take_choice(choice)
         if chunk.service_tier is not None:
-            self._service_tier = chunk.service_tier
+            self._draft.service_tier = chunk.service_tier
         if chunk.usage is not None:
             # Running totals: the last one counts (§7.2).
             self._counted = chunk.usage
@@ -292,10 +259,7 @@ class Assembler:
         self._close_text()
         kind = CALL_ITEMS[route.kind]
         new_id = self._context.new_id
-        call_id = call.upstream_id
-        if call_id is None or call_id in self._call_ids:
-            call_id = new_id("call")
-        self._call_ids.add(call_id)
+        call_id = self._draft.call_id(call.upstream_id)
         id_ = new_id(kind.id_prefix)
         place = len(self._items)
         call.item = kind(CallStart(self._events, id_, place, call_id, route, call.arguments))
@@ -326,21 +290,20 @@ class Assembler:
     def _finish(self) -> None:
         self._release()
         self._release_calls()
-        self.incomplete_reason = self._why_incomplete()
+        reason = self._why_incomplete()
         if not self._answered:
             self._fail(_NO_ANSWER)
-        elif self.incomplete_reason is not None:
-            self._close_items()
-            self._end_with("incomplete")
+        elif reason is not None:
+            self._close_items(cut=True)
+            self._draft.leave_incomplete(reason, *self._spent())
         elif any(call.is_nameless for call in self._calls):
             # Nobody could run it, and without it "completed" would be untrue. The items stay open:
             # Codex runs every call that is done, and runs it again when it repeats the request.
             self._fail(_NAMELESS)
         else:
             self._open_calls(ended=True)
-            self._close_items()
-            self._completed_at = int(self._context.clock())
-            self._end_with("completed")
+            self._close_items(cut=False)
+            self._draft.complete(*self._spent())
 
     def _why_incomplete(self) -> str | None:
         reason = self._finish_reason
@@ -350,18 +313,18 @@ class Assembler:
         cut = reason not in _CALLS and any(call.is_cut_short for call in self._calls)
         return "max_output_tokens" if cut or reason in _TOO_LONG else None
 
-    def _close_items(self) -> None:
+    def _close_items(self, *, cut: bool) -> None:
         """The last open item is the one that was cut (§10), and calls that break off anyway."""
         open_items = [item for item in self._items if item.is_open]
-        cut: set[OutputItem] = set()
-        if self.incomplete_reason is not None:
+        unfinished: set[OutputItem] = set()
+        if cut:
             broken = [call.item for call in self._calls if call.is_cut_short]
-            cut = {item for item in broken if item is not None}
+            unfinished = {item for item in broken if item is not None}
             # A built-in tool's call that was cut has no item.
             if None not in broken:
-                cut |= set(open_items[-1:])
+                unfinished |= set(open_items[-1:])
         for item in open_items:
-            item.close("incomplete" if item in cut else "completed")
+            item.close("incomplete" if item in unfinished else "completed")
 
     def _fail_for(self, failure: Failure) -> None:
         self._release()
@@ -371,46 +334,12 @@ class Assembler:
     def _fail(self, failure: Failure) -> None:
         self._release()
         self._release_calls()
-        self.error = failure
-        self.incomplete_reason = None
-        self._end_with("failed")
+        self._draft.fail(failure, *self._spent())
 
-    def _end_with(self, status: ResponseStatus) -> None:
-        self._status = status
-        if self._counted is None:
-            self.usage_is_estimated = True
-            self._usage = estimated_usage(
-                self._context.estimated_input_tokens,
-                written=sum(item.characters for item in self._items),
-                thought=sum(it.characters for it in self._items if isinstance(it, Reasoning)),
-            )
-        else:
-            self._usage = counted_usage(self._counted)
-        self.finished = True
-        self._write_snapshot(f"response.{status}")
-
-    def _write_snapshot(self, type: str) -> None:  # noqa: A002 - the event's own name
-        variable = encode_json(self._snapshot().variable_part())[:-1]
-        self._events.write_encoded(type, f'"response":{variable},{self._encoded_constant}')
-
-    def _snapshot(self) -> Snapshot:
-        reason = self.incomplete_reason
-        default_tier = "default" if self.finished else "auto"
-        # What a failure left open was cut, and nothing of it was reported as done.
-        still_open: ItemStatus = "incomplete" if self._status == "failed" else "in_progress"
-        return Snapshot(
-            id=self._id,
-            created_at=self._created_at,
-            completed_at=self._completed_at,
-            status=self._status,
-            service_tier=self._service_tier or default_tier,
-            error=None if self.error is None else error_object(self.error),
-            incomplete_details=None if reason is None else {"reason": reason},
-            output=[
-                item.as_json(still_open if item.is_open else item.status) for item in self._items
-            ],
-            usage=self._usage,
-        )
+    def _spent(self) -> tuple[JsonObject | None, int]:
+        """The usage that the upstream counted, and what to take the input for if it did not."""
+        counted = None if self._counted is None else counted_usage(self._counted)
+        return counted, self._context.estimated_input_tokens
 
 
 def _says_nothing(choice: Choice | None) -> bool:

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from qwen_mitm.translate.assembler import AnswerContext, Assembler
 from qwen_mitm.translate.call_items import CallItem
+from qwen_mitm.translate.draft import AnswerContext, ResponseDraft, ResponseMaker
 from qwen_mitm.translate.events import EventWriter
-from qwen_mitm.translate.items import Message
-from qwen_mitm.translate.outcome import error_object
+from qwen_mitm.translate.items import ItemStatus, Message, OutputItem
 from qwen_mitm.translate.parts import OUTPUT_TEXT
-from qwen_mitm.wire.chat import AnswerPart, Failure
+from qwen_mitm.wire.chat import EndOfAnswer, Failure
 from qwen_mitm.wire.chat_request import ChatRequest, ChatText, UserMessage
 from qwen_mitm.wire.response_object import JsonObject
-from qwen_mitm.wire.sse import DONE
 
 INSTRUCTION: Final = """\
 This conversation is about to be replaced by a summary, and whoever goes on with the work will \
@@ -71,128 +69,134 @@ def summarising(chat: ChatRequest) -> ChatRequest:
     )
 
 
-class Compactor:
-    """A response whose output is one ``compaction`` item; in use like an :class:`Assembler`.
+class CompactionItem(OutputItem):
+    """The summary, sealed. The type has no status: it is complete or not there."""
+
+    def __init__(self, events: EventWriter, id: str) -> None:  # noqa: A002 - the name of the field
+        super().__init__(events, id, 0)
+        self._sealed = ""
+        self._announce()
+
+    @property
+    def characters(self) -> int:
+        return 0
+
+    def fill(self, sealed: str) -> None:
+        self._sealed = sealed
+        self.close("completed")
+
+    def as_json(self, status: ItemStatus) -> JsonObject:
+        return {"type": "compaction", "id": self.id, "encrypted_content": self._sealed}
+
+    def _finish(self, status: ItemStatus) -> None:
+        pass
+
+
+class Compactor[P]:
+    """A response whose output is one ``compaction`` item, made of an answer that nobody sees.
 
     Thoughts are left out. A summary that is cut, filtered or empty is a failure.
     """
 
-    def __init__(self, context: AnswerContext, seal: Callable[[str], str]) -> None:
-        self.finished = False
-        """The terminal event was produced; nothing follows."""
-        self.error: Failure | None = None
-        """Why the response failed."""
-        self._answer = Assembler(replace(context, seal=None))
-        self._events = EventWriter()
+    def __init__(
+        self,
+        context: AnswerContext,
+        draft: ResponseDraft,
+        make: Callable[[AnswerContext, ResponseDraft], ResponseMaker[P]],
+        seal: Callable[[str], str],
+    ) -> None:
+        """``make`` makes an answer of what the upstream says."""
+        context = replace(context, seal=None)
+        self._draft = draft
+        self._seen = ResponseDraft(context)
+        self._answer = make(context, self._seen)
         self._seal = seal
-        self._item: JsonObject = {
-            "type": "compaction",
-            "id": context.new_id("cmp"),
-            "encrypted_content": "",
-        }
-        self._started = False
-        self._announced = False
+        self._id = context.new_id("cmp")
+        self._item: CompactionItem | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self._draft.finished
+
+    @property
+    def error(self) -> Failure | None:
+        return self._draft.error
+
+    @property
+    def usage_is_estimated(self) -> bool:
+        return self._draft.usage_is_estimated
 
     @property
     def ending(self) -> bool:
         return self._answer.ending
 
-    @property
-    def usage_is_estimated(self) -> bool:
-        return self._answer.usage_is_estimated
-
-    @property
-    def in_plain_text(self) -> bool:
-        return self._answer.in_plain_text
-
     def start(self) -> bytes:
         """``response.created`` and ``response.in_progress``; b"" when already started."""
-        self._start()
-        return self._events.take()
+        self._draft.start()
+        return self._draft.take()
 
-    def feed(self, parts: Iterable[AnswerPart]) -> bytes:
+    def feed(self, parts: Iterable[P | Failure | EndOfAnswer]) -> bytes:
         """The events of these parts; starts by itself, and b"" after the end."""
-        self._start()
+        self._answer.start()
         return self._follow(self._answer.feed(parts))
-
-    def say(self, text: str) -> bytes:
-        """The events of a chunk with this text and nothing else, while ``in_plain_text``."""
-        return self._follow(self._answer.say(text))
 
     def end(self, reason: Failure | None = None) -> bytes:
         """The upstream's stream is over; ``reason`` says why, if it broke."""
-        self._start()
         return self._follow(self._answer.end(reason))
 
     def fail(self, failure: Failure) -> bytes:
         """``response.failed``; b"" when already finished."""
-        self._start()
         return self._follow(self._answer.fail(failure))
 
     def response(self) -> JsonObject:
         """The Response object so far."""
-        response = self._answer.response()
-        if self.error is not None:
-            return {
-                **response,
-                "status": "failed",
-                "error": error_object(self.error),
-                "incomplete_details": None,
-                "completed_at": None,
-                # The type has no status: what was begun cannot be told from what is complete.
-                "output": [],
-            }
-        return {**response, "output": [self._item] if self.finished else []}
-
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self._answer.start()
-            for name in ("response.created", "response.in_progress"):
-                self._events.write(name, {"response": self.response()})
+        return self._draft.response()
 
     def _follow(self, caused: bytes) -> bytes:
         """What the client gets for what would have been these events of an answer."""
         if self.finished:
             return b""
+        self._draft.start()
         if self._answer.finished:
             self._conclude()
-            return self._events.take() + DONE
-        if caused:
-            self._announce()
+        elif caused:
             # OpenAI's sign of life; Codex hears no comments and gives up after 300 s of silence.
-            self._write("response.compaction.compacting", {"item_id": self._item["id"]})
-        return self._events.take()
+            self._draft.events.write(
+                "response.compaction.compacting",
+                {"output_index": 0, "item_id": self._announced().id},
+            )
+        return self._draft.take()
+
+    def _announced(self) -> CompactionItem:
+        if self._item is None:
+            self._item = CompactionItem(self._draft.events, self._id)
+            self._draft.items.append(self._item)
+        return self._item
 
     def _conclude(self) -> None:
-        messages = [item for item in self._answer.items if isinstance(item, Message)]
+        messages = [item for item in self._seen.items if isinstance(item, Message)]
         summary = "\n".join(filter(None, (message.said(OUTPUT_TEXT) for message in messages)))
-        self.error = self._fault(summary)
-        if self.error is None:
-            self._announce()
-            self._item = {**self._item, "encrypted_content": self._seal(summary)}
-            self._write("response.output_item.done", {"item": self._item})
-        self.finished = True
-        response = self.response()
-        self._events.write(f"response.{response['status']}", {"response": response})
+        fault = self._fault(summary)
+        self._draft.service_tier = self._seen.service_tier
+        self._draft.usage_is_estimated = self._seen.usage_is_estimated
+        usage = self._seen.usage
+        if fault is None:
+            self._announced().fill(self._seal(summary))
+            self._draft.complete(usage, 0)
+        else:
+            # What was begun could not be told from what is complete.
+            self._draft.items.clear()
+            self._draft.fail(fault, usage, 0)
 
     def _fault(self, summary: str) -> Failure | None:
-        answer = self._answer
-        if answer.error is not None:
-            return answer.error
-        if answer.incomplete_reason is not None:
-            return _FILTERED if answer.incomplete_reason == "content_filter" else _CUT
-        if any(isinstance(item, CallItem) for item in answer.items):
+        seen = self._seen
+        if seen.error is not None:
+            return seen.error
+        if seen.incomplete_reason is not None:
+            return _FILTERED if seen.incomplete_reason == "content_filter" else _CUT
+        if any(isinstance(item, CallItem) for item in seen.items):
             return _CALLED
         return None if summary.strip() else _EMPTY
-
-    def _announce(self) -> None:
-        if not self._announced:
-            self._announced = True
-            self._write("response.output_item.added", {"item": self._item})
-
-    def _write(self, type: str, fields: JsonObject) -> None:  # noqa: A002 - the event's own name
-        self._events.write(type, {"output_index": 0, **fields})
 
 
 def compacted(response: JsonObject, kept: Sequence[JsonObject]) -> JsonObject:

@@ -1,0 +1,75 @@
+"""A request as one host wants it, and how that host's answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from qwen_mitm.providers import Dialect, Profile
+from qwen_mitm.translate.answering import (
+    Answering,
+    ChatAnswering,
+    MendedAnswering,
+    Terms,
+)
+from qwen_mitm.translate.assembler import Assembler
+from qwen_mitm.translate.chat_body import chat_body
+from qwen_mitm.translate.compaction import Compactor
+from qwen_mitm.translate.draft import AnswerContext, ResponseDraft, ResponseMaker
+from qwen_mitm.translate.leaks import leaks_of
+from qwen_mitm.translate.report import Report
+from qwen_mitm.translate.request import Translation
+from qwen_mitm.wire.chat import AnswerReader, ChatChunk
+
+type AnyAnswering = Answering[ChatChunk]
+type AnyMaker = ResponseMaker[ChatChunk]
+
+
+class Rendition(Protocol):
+    @property
+    def path(self) -> str:
+        """Of the endpoint, under an account's base path."""
+
+    @property
+    def report(self) -> Report:
+        """What became of what this host does not take."""
+
+    @property
+    def context(self) -> AnswerContext: ...
+
+    def body(self, *, stream: bool) -> bytes: ...
+
+    def answering(self, draft: ResponseDraft, terms: Terms) -> AnyAnswering:
+        """Reads one answer, and goes on with a response that may have been begun."""
+
+
+type Render = Callable[[Dialect], Rendition]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRendition:
+    """As a Chat Completions request."""
+
+    translation: Translation
+    profile: Profile
+    context: AnswerContext
+    path = "/chat/completions"
+
+    @property
+    def report(self) -> Report:
+        return self.translation.report
+
+    def body(self, *, stream: bool) -> bytes:
+        stream = stream or self.profile.stream_only
+        return chat_body(self.translation.chat, self.profile, stream=stream)
+
+    def answering(self, draft: ResponseDraft, terms: Terms) -> Answering[ChatChunk]:
+        if self.context.seal_summary is not None:
+            compactor = Compactor(self.context, draft, Assembler, self.context.seal_summary)
+            return Answering(AnswerReader(), compactor, terms)
+        assembler = Assembler(self.context, draft)
+        leaks = leaks_of(self.profile, self.translation.chat)
+        if leaks is not None:
+            return MendedAnswering(leaks, assembler, terms)
+        return ChatAnswering(assembler, terms)

@@ -1,0 +1,46 @@
+import json
+from typing import Any
+
+import pytest
+
+from qwen_mitm.providers import PROFILES, Dialect
+from qwen_mitm.translate.demands import Demands, demands_of
+from qwen_mitm.wire.responses import parse_request
+
+FILE = {"type": "input_file", "file_data": "data:application/pdf;base64,AA==", "filename": "a.pdf"}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+
+
+def demands(*items: Any) -> Demands:
+    return demands_of(parse_request(json.dumps({"model": "m", "input": items}).encode()))
+
+
+def user(*parts: Any) -> dict[str, Any]:
+    return {"role": "user", "content": parts}
+
+
+def test_a_file_or_audio_is_found_in_messages_and_in_outputs() -> None:
+    output = {"type": "function_call_output", "call_id": "c", "output": [FILE]}
+    assert demands(user(FILE)) == demands(output) == Demands(files=True)
+    assert demands({"role": "user", "content": "hi"}, user(AUDIO)) == Demands(audio=True)
+
+
+def test_text_images_and_files_that_no_host_has_demand_nothing() -> None:
+    picture = {"type": "input_image", "image_url": "https://example.com/a.png"}
+    elsewhere = {"type": "input_file", "file_id": "file-1"}
+    assert not demands(user({"type": "input_text", "text": "hi"}, picture, elsewhere))
+    assert not demands_of(parse_request(b'{"model": "m", "input": "hi"}'))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "by_merit"),
+    [
+        (Demands(files=True), ["openrouter", "dashscope"]),
+        (Demands(audio=True), ["dashscope", "portal"]),
+        (Demands(files=True, audio=True), ["openrouter", "dashscope", "portal"]),
+    ],
+)
+def test_hosts_are_ranked_by_what_they_do_not_take(wanted: Demands, by_merit: list[str]) -> None:
+    unmet = [wanted.unmet(Dialect(PROFILES[name])) for name in by_merit]
+    assert unmet[0] == 0
+    assert unmet == sorted(set(unmet))
