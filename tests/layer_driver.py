@@ -44,12 +44,19 @@ class FakeGateway:
         self.body_limit = body_limit
         self.waiting = deque(exchanges)
         self.exchanges: dict[str, Exchange] = {}
+        self.turns: list[http.HTTPFlow] = []
+        """Of WebSockets."""
+        self.knows_sockets = True
 
     def claims(self, flow: http.HTTPFlow) -> bool:
         return flow.request.host == CLAIMED_HOST
 
     def claims_address(self, host: str, port: int) -> bool:
         return host == CLAIMED_HOST
+
+    def begin_turn(self, socket: http.HTTPFlow, turn: http.HTTPFlow) -> bool:
+        self.turns.append(turn)
+        return self.knows_sockets
 
     def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
         if flow.id not in self.exchanges and self.waiting:

@@ -17,6 +17,7 @@ def context(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[taddons.context]:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("QWEN_API_KEY", "fake-account-key")
     monkeypatch.setenv("QWEN_API_BASE_URL", "https://plan.test/base/v1")
     with taddons.context(Proxyserver()) as started:
@@ -24,11 +25,12 @@ def context(
 
 
 @pytest.fixture
-def bridge(context: taddons.context) -> QwenBridge:
+def bridge(context: taddons.context) -> Iterator[QwenBridge]:
     addon = QwenBridge()
     context.master.addons.add(addon)
     context.configure(addon)
-    return addon
+    yield addon
+    addon.done()
 
 
 def a_flow(
@@ -106,12 +108,99 @@ def test_a_bug_in_the_translation_is_answered_here(
     assert error_of(flow)["code"] == "translation_fault"
 
 
-def test_a_websocket_upgrade_is_answered_426(bridge: QwenBridge) -> None:
-    flow = a_flow(method=b"GET", content=b"", fields=((b"Upgrade", b"websocket"),))
-    pass_through(bridge, flow)
+UPGRADE = (
+    (b"Authorization", b"Bearer fake-client"),
+    (b"Connection", b"Upgrade"),
+    (b"Upgrade", b"websocket"),
+    (b"Sec-WebSocket-Version", b"13"),
+    (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+    (b"Sec-WebSocket-Protocol", b"realtime, openai-insecure-api-key.fake-client"),
+)
+
+
+def an_upgrade(*more: tuple[bytes, bytes]) -> http.HTTPFlow:
+    return a_flow(method=b"GET", content=b"", fields=(*UPGRADE, *more))
+
+
+def a_socket(bridge: QwenBridge) -> http.HTTPFlow:
+    flow = pass_through(bridge, an_upgrade())
+    bridge.response(flow)
+    return flow
+
+
+def a_turn(bridge: QwenBridge, socket: http.HTTPFlow, body: str) -> http.HTTPFlow:
+    flow = a_flow(content=body.encode())
+    assert bridge.begin_turn(socket, flow)
+    return pass_through(bridge, flow)
+
+
+def test_a_websocket_upgrade_is_answered_here(bridge: QwenBridge) -> None:
+    flow = pass_through(bridge, an_upgrade())
+    assert flow.response
+    assert flow.response.status_code == 101
+    assert flow.response.headers["upgrade"] == "websocket"
+    assert "fake-client" not in str(flow.request.headers)
+
+
+@pytest.mark.parametrize("option", ["qwen_websocket", "websocket"])
+def test_an_upgrade_is_answered_426_when_websocket_is_off(
+    context: taddons.context, bridge: QwenBridge, option: str
+) -> None:
+    context.options.update(**{option: False})
+    flow = pass_through(bridge, an_upgrade())
     assert flow.response
     assert flow.response.status_code == 426
     assert error_of(flow)["code"] == "websocket_not_supported"
+
+
+def test_an_upgrade_over_http2_is_answered_426(bridge: QwenBridge) -> None:
+    flow = an_upgrade()
+    flow.request.http_version = "HTTP/2.0"
+    assert error_of(pass_through(bridge, flow))["code"] == "websocket_not_supported"
+
+
+def test_an_upgrade_by_a_web_page_is_refused(bridge: QwenBridge) -> None:
+    flow = pass_through(bridge, an_upgrade((b"Origin", b"https://page.test")))
+    assert flow.response
+    assert flow.response.status_code == 401
+    assert not bridge.begin_turn(flow, a_flow())
+
+
+def test_each_turn_of_a_socket_is_admitted_with_the_key_of_its_upgrade(
+    context: taddons.context, bridge: QwenBridge
+) -> None:
+    context.options.update(qwen_local_key="fake-client")
+    socket = a_socket(bridge)
+    turn = a_turn(bridge, socket, BODY.decode())
+    assert turn.response is None
+    assert bridge.exchange(turn)
+    context.options.update(qwen_local_key="fake-other")
+    refused = a_turn(bridge, socket, BODY.decode())
+    assert refused.response
+    assert refused.response.status_code == 401
+
+
+def test_a_warm_up_is_answered_here_and_can_be_built_on(bridge: QwenBridge) -> None:
+    socket = a_socket(bridge)
+    warm = a_turn(bridge, socket, '{"model":"m","generate":false,"store":false,"stream":true}')
+    assert warm.response
+    assert bridge.exchange(warm) is None
+    last = json.loads((warm.response.text or "").split("data: ")[-2])
+    assert (last["type"], last["response"]["output"]) == ("response.completed", [])
+    previous = last["response"]["id"]
+    body = json.dumps({"model": "m", "input": "hi", "previous_response_id": previous})
+    assert bridge.exchange(a_turn(bridge, socket, body))
+    other = a_turn(bridge, a_socket(bridge), body)
+    assert error_of(other)["code"] == "previous_response_not_found"
+
+
+def test_nothing_is_kept_of_a_socket_that_ended(bridge: QwenBridge) -> None:
+    socket = a_socket(bridge)
+    bridge.response(a_turn(bridge, socket, BODY.decode()))
+    bridge.websocket_end(socket)
+    assert socket.comment == "WebSocket · 1 turn"
+    assert not bridge.begin_turn(socket, a_flow())
+    assert bridge._arrivals == {}
 
 
 async def test_the_flow_shows_what_was_sent_and_not_with_which_key(bridge: QwenBridge) -> None:

@@ -94,7 +94,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "translate",
         "wire",
     ),
-    "failover_layer": ("errors", "exchange"),
+    "failover_layer": ("errors", "exchange", "wire"),
     "simulator": (),
 }
 
@@ -109,6 +109,7 @@ TESTED_IN = {
     "failover_layer.connection": "test_failover_layer.py",
     "failover_layer.http1": "test_failover_layer.py",
     "failover_layer.stream": "test_failover_layer.py",
+    "failover_layer.websocket": "test_websocket_layer.py",
     "intake": "test_turn.py",
     "translate.answering": "translate/test_plain_text.py",
     "wire.response_object": "translate/test_assembler.py",

@@ -30,6 +30,7 @@ from qwen_mitm.errors import (
     NoUsableAccount,
     TranslationFault,
     Unauthorized,
+    UpgradeRefused,
 )
 from qwen_mitm.exchange import Answer, Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
@@ -51,6 +52,7 @@ from qwen_mitm.settings import (
     unknown_keys,
 )
 from qwen_mitm.skew import skew_of
+from qwen_mitm.sockets import Sockets
 from qwen_mitm.status import STATUS_HOST, Skew
 from qwen_mitm.status import answer as status_answer
 from qwen_mitm.turn import Turn
@@ -77,6 +79,7 @@ class QwenBridge:
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
+        self._sockets = Sockets()
         self._open_accounts(accounts_path(self.settings, os.environ))
         self._store = _open_responses(self.settings)
 
@@ -152,6 +155,7 @@ class QwenBridge:
         self._store.close()
         self._arrivals.clear()
         self._exchanges.clear()
+        self._sockets.clear()
 
     # Connections -------------------------------------------------------------------------------
 
@@ -208,8 +212,11 @@ class QwenBridge:
         if hosting.asked_of_proxy(flow) is not None or not self.claims(flow):
             return
         request = flow.request
-        self._arrivals[flow.id] = Arrival(
-            request.method, request.path, tuple(request.headers.fields)
+        socket = self._sockets.of_turn(flow.id)
+        self._arrivals[flow.id] = (
+            socket.arrival
+            if socket
+            else Arrival(request.method, request.path, tuple(request.headers.fields))
         )
         # From here on the flow can be seen: in mitmweb, in saved files, in the log.
         for name in CREDENTIALS:
@@ -242,8 +249,20 @@ class QwenBridge:
 
     def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         admit(arrival.fields, self.settings)
+        if arrival.upgrades:
+            _respond(flow, self._upgrade(flow, arrival))
+            return
+        socket = self._sockets.of_turn(flow.id)
+        if socket:
+            socket.state.below = self._store
         around = Surroundings(
-            self.settings, time.monotonic, time.time, _new_id, self._seal, self._store
+            self.settings,
+            time.monotonic,
+            time.time,
+            _new_id,
+            self._seal,
+            socket.state if socket else self._store,
+            on_socket=socket is not None,
         )
         content = flow.request.raw_content or b""
         stored = stored_answer(arrival, content, self._attempts.first_dialect, around)
@@ -251,8 +270,23 @@ class QwenBridge:
             _respond(flow, stored)
             return
         inner = begin(arrival, content, self._attempts.first_dialect, around)
+        if isinstance(inner, Answer):
+            _respond(flow, inner)
+            return
         accepted = functools.partial(self._attempts.accepted, inner)
         self._exchanges[flow.id] = Guarded(inner, flow, accepted)
+
+    def _upgrade(self, flow: http.HTTPFlow, arrival: Arrival) -> Answer:
+        if not (self.settings.websocket and ctx.options.websocket):
+            raise UpgradeRefused(
+                "WebSocket mode is switched off. Send the request as POST, over HTTP."
+            )
+        if flow.request.http_version != "HTTP/1.1":
+            raise UpgradeRefused("WebSocket mode needs HTTP/1.1. Send the request as POST.")
+        return self._sockets.open(flow.id, arrival, self._store)
+
+    def begin_turn(self, socket: http.HTTPFlow, turn: http.HTTPFlow) -> bool:
+        return (QwenBridge._latest or self)._sockets.begin_turn(socket.id, turn.id)
 
     async def qwen_attempt(self, exchange: Guarded) -> None:
         """The failover layer asks what next (failover_layer.AttemptHook)."""
@@ -295,10 +329,17 @@ class QwenBridge:
         self._close(flow, f"refused with {status}" if status >= 400 else None)
 
     def error(self, flow: http.HTTPFlow) -> None:
+        self._sockets.close(flow.id)
         self._close(flow, flow.error.msg if flow.error else "unknown")
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        socket = self._sockets.close(flow.id)
+        if socket:
+            flow.comment = f"WebSocket · {socket.turns} turn{'s' * (socket.turns != 1)}"
 
     def _close(self, flow: http.HTTPFlow, failure: str | None) -> None:
         self._arrivals.pop(flow.id, None)
+        self._sockets.end_turn(flow.id)
         exchange = self._exchanges.pop(flow.id, None)
         if exchange is None:
             return

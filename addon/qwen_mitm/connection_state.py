@@ -16,11 +16,11 @@ MOST_RESPONSES: Final = 16
 class ConnectionState:
     """A :class:`ResponseStore` of the latest responses, also those of ``store: false``.
 
-    Older ones, and those of other connections, are in ``below``.
+    Older ones, and those of other connections, are in ``below``, which may be exchanged.
     """
 
     def __init__(self, below: ResponseStore, limit: int = MOST_RESPONSES) -> None:
-        self._below = below
+        self.below = below
         self._limit = limit
         self._kept: OrderedDict[str, StoredResponse] = OrderedDict()
 
@@ -29,33 +29,33 @@ class ConnectionState:
         self._kept.move_to_end(stored.id)
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
-        self._below.save(stored)
+        self.below.save(stored)
 
     def get(self, response_id: str) -> JsonObject | None:
         kept = self._kept.get(response_id)
-        return self._below.get(response_id) if kept is None else kept.response
+        return self.below.get(response_id) if kept is None else kept.response
 
     def delete(self, response_id: str) -> bool:
         was_kept = self._kept.pop(response_id, None) is not None
-        return self._below.delete(response_id) or was_kept
+        return self.below.delete(response_id) or was_kept
 
     def item(self, item_id: str) -> bytes | None:
         for stored in reversed(self._kept.values()):
             for item, found in _with_ids((*stored.input, *stored.output)):
                 if found["id"] == item_id:
                     return item
-        return self._below.item(item_id)
+        return self.below.item(item_id)
 
     def context(self, response_id: str) -> Sequence[bytes] | None:
         kept = self._kept.get(response_id)
         if kept is None:
-            return self._below.context(response_id)
+            return self.below.context(response_id)
         return (*kept.input, *kept.output)
 
     def input_items(self, response_id: str) -> list[JsonObject] | None:
         kept = self._kept.get(response_id)
         if kept is None:
-            return self._below.input_items(response_id)
+            return self.below.input_items(response_id)
         return [item for _, item in _with_ids(kept.input)]
 
 

@@ -9,6 +9,7 @@
     ├── UsageLimitReached       429  usage_limit_reached     every account is limited for a while
     ├── QuotaSpent              400  usage_limit_reached     every account is limited for long
     ├── UpgradeRefused          426  invalid_request_error   WebSocket is off
+    ├── TooManyTurns            429  invalid_request_error   on one WebSocket
     ├── UpstreamRefused         any  as the upstream said    its own answer, in OpenAI's shape
     ├── UpstreamUnreachable     502  server_error
     ├── UpstreamTimeout         504  server_error
@@ -96,6 +97,12 @@ class UpgradeRefused(BridgeError):
     status = 426
     type = "invalid_request_error"
     default_code = "websocket_not_supported"
+
+
+class TooManyTurns(BridgeError):
+    status = 429
+    type = "invalid_request_error"
+    default_code = "too_many_pending_responses"
 
 
 class UpstreamRefused(BridgeError):

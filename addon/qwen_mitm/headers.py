@@ -9,7 +9,10 @@ HOP_BY_HOP = frozenset(
     b"proxy-connection te trailer transfer-encoding upgrade".split()
 )
 #: The client's own credentials. Whoever sees the flow or the upstream must not.
-CREDENTIALS = frozenset(b"authorization proxy-authorization x-api-key api-key cookie".split())
+CREDENTIALS = frozenset(
+    # Browsers can give the key of a WebSocket as a subprotocol alone.
+    b"authorization proxy-authorization x-api-key api-key cookie sec-websocket-protocol".split()
+)
 #: Client headers that mean something to OpenAI alone (responses-to-chat §2, qwen.md §2.5).
 OPENAI_ONLY = frozenset(
     b"session-id session_id thread-id conversation-id conversation_id originator "

@@ -8,7 +8,6 @@ from functools import partial
 
 from qwen_mitm import endpoints
 from qwen_mitm.accounts.conversation import conversation_key
-from qwen_mitm.errors import UpgradeRefused
 from qwen_mitm.exchange import Answer, HeaderFields
 from qwen_mitm.providers import Dialect
 from qwen_mitm.relay import Relay
@@ -16,12 +15,14 @@ from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.state import Expansion, expand
 from qwen_mitm.stored_response import ResponseStore
+from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.compaction import compacted
 from qwen_mitm.translate.demands import Demands, demands_of
-from qwen_mitm.translate.draft import AnswerContext
+from qwen_mitm.translate.draft import AnswerContext, ResponseDraft
 from qwen_mitm.translate.rendition import ChatRendition, Rendition
 from qwen_mitm.translate.request import translate
 from qwen_mitm.turn import Turn
+from qwen_mitm.wire.chat import ChatChunk, EndOfAnswer
 from qwen_mitm.wire.encoding import decode_body
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.responses import ResponsesRequest, parse_request
@@ -29,6 +30,10 @@ from qwen_mitm.wire.responses import ResponsesRequest, parse_request
 #: Clients that show thoughts as reasoning summaries and in no other form (clients.md).
 SUMMARY_READERS = ("ai-sdk", "opencode", "codex")
 RECORDING_LIMIT = 4 * 2**20
+#: A model's answer without a word.
+_NOTHING_SAID = ChatChunk.model_validate(
+    {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {}}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,11 @@ class Arrival:
         """By lower-case name; of repeated ones the first."""
         pairs = reversed(self.fields)
         return {key.lower().decode("latin-1"): value.decode("latin-1") for key, value in pairs}
+
+    @property
+    def upgrades(self) -> bool:
+        """It asks for WebSocket mode."""
+        return self.for_responses and self.header("upgrade").lower() == "websocket"
 
     @property
     def for_responses(self) -> bool:
@@ -73,6 +83,8 @@ class Surroundings:
     new_id: Callable[[str], str]
     seal: Seal
     store: ResponseStore
+    on_socket: bool = False
+    """A turn of WebSocket mode: ``store`` keeps all of them."""
 
 
 type FirstDialect = Callable[[str, Demands], Dialect]
@@ -81,16 +93,12 @@ type FirstDialect = Callable[[str, Demands], Dialect]
 
 def begin(
     arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings
-) -> Turn | Relay:
-    """The exchange for a request.
+) -> Turn | Relay | Answer:
+    """The exchange for a request, or an answer that needs none.
 
     Raises:
         BridgeError: the client's answer instead.
     """
-    if arrival.for_responses and arrival.header("upgrade").lower() == "websocket":
-        raise UpgradeRefused(
-            "WebSocket mode is not available. Send the request as POST, over HTTP."
-        )
     if (arrival.for_responses or arrival.for_compaction) and arrival.method == "POST":
         return _turn(arrival, content, dialect, around)
     return Relay(
@@ -104,7 +112,9 @@ def begin(
     )
 
 
-def _turn(arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings) -> Turn:
+def _turn(
+    arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings
+) -> Turn | Answer:
     settings = around.settings
     body = _decoded(arrival, content, settings)
     request = parse_request(body)
@@ -114,14 +124,18 @@ def _turn(arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surro
     def keep(response: JsonObject) -> None:
         around.store.save(expansion.stored(response))
 
+    render = partial(_rendition, arrival, request, expansion, around)
+    first = dialect(request.model or "", demands)
+    if _warms_up(request, around):
+        return _warmed_up(render(first).context, keep)
     form = None
     if arrival.for_compaction:
         # Its answer is no response: nothing goes on from it but what the client sends of it.
         form = partial(compacted, kept=expansion.user_messages())
 
     return Turn(
-        render=partial(_rendition, arrival, request, expansion, around),
-        dialect=dialect(request.model or "", demands),
+        render=render,
+        dialect=first,
         model=request.model or "",
         demands=demands,
         stream=bool(request.stream) and form is None,
@@ -132,7 +146,7 @@ def _turn(arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surro
         heartbeat_s=settings.heartbeat_seconds,
         timeout_s=settings.upstream_timeout_seconds,
         recording_limit=RECORDING_LIMIT,
-        on_complete=keep if expansion.store and form is None else None,
+        on_complete=keep if (expansion.store or around.on_socket) and form is None else None,
         form=form,
     )
 
@@ -152,6 +166,7 @@ def _rendition(
             unseal=partial(around.seal.unseal, "thought"),
             unseal_summary=partial(around.seal.unseal, "compaction"),
             compact=arrival.for_compaction,
+            may_be_empty=_warms_up(request, around),
         )
     # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
     sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
@@ -167,6 +182,18 @@ def _rendition(
         seal_summary=partial(around.seal.seal, "compaction") if translation.compacts else None,
     )
     return ChatRendition(translation, dialect.profile, context)
+
+
+def _warms_up(request: ResponsesRequest, around: Surroundings) -> bool:
+    return around.on_socket and request.generate is False
+
+
+def _warmed_up(context: AnswerContext, keep: Callable[[JsonObject], None]) -> Answer:
+    """Nothing is asked upstream, and the response can be built on (responses-to-chat §13)."""
+    assembler = Assembler(context, ResponseDraft(context))
+    events = assembler.feed((_NOTHING_SAID, EndOfAnswer()))
+    keep(assembler.response())
+    return Answer(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), events)
 
 
 def stored_answer(

@@ -138,6 +138,9 @@ class Settings(BaseModel):
         300, "An upstream that sends nothing for this long is given up.", ge=1
     )
     max_body_mb: int = _option(64, "Largest request body, also after decompression.", ge=1)
+    websocket: bool = _option(
+        True, "Serve WebSocket mode (GET .../responses with upgrade). Off: 426, and POST is used."
+    )
     responses_file: str = _option(
         "", "Where responses are kept. Empty: a folder for state of our own."
     )

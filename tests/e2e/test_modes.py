@@ -385,7 +385,11 @@ def test_a_passed_answer_keeps_status_headers_and_bytes(
         assert answer.text.startswith("<!DOCTYPE html>")
 
 
-def test_a_websocket_upgrade_is_answered_426(proxy: Proxy, simulator: SimulatorProcess) -> None:
+def test_a_websocket_upgrade_is_answered_426_when_it_is_off(
+    start_proxy: StartProxy, simulator: SimulatorProcess
+) -> None:
+    off = {"qwen_websocket": "false"}
+    proxy = start_proxy(env=account_of(simulator), options=trust(simulator) | off)
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     upgrade = {
         "connection": "Upgrade",

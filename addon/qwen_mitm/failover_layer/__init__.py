@@ -3,7 +3,8 @@
 A subclass of ``HttpStream`` takes over the server side of each request that the gateway claims.
 It asks the addon before every attempt (``qwen_attempt``), sends the request over mitmproxy's own
 upstream connections, and starts the client's answer only when an upstream answer is good; then it
-passes every piece through the exchange as it arrives. It knows nothing of accounts or formats.
+passes every piece through the exchange as it arrives. It knows nothing of accounts, and of formats
+the messages of a WebSocket alone (websocket.py).
 
     connecting ─▶ head ─▶ offered ─▶ streaming ─▶ last_bytes ─▶ done
         │           │        │  (2xx)      │ upstream lost: the exchange's last events
@@ -19,14 +20,16 @@ Facts this rests on are in the mitmproxy sources (12.0.1 to 12.3.1: proxy/layers
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import Iterator, Mapping
 
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import ctx
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import TCPLayer, modes
-from mitmproxy.proxy.layers.http import HttpLayer, HttpStream
-from mitmproxy.proxy.layers.http._http1 import Http1Client
+from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, RequestHeaders
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from .connection import FailoverLayer
@@ -109,15 +112,23 @@ def _connection_limit() -> asyncio.Semaphore:
     return asyncio.Semaphore(CONNECTIONS_PER_ADDRESS)
 
 
+def _annotations(owner: type) -> Iterator[Mapping[str, object]]:
+    return map(inspect.get_annotations, owner.__mro__)
+
+
 def missing_api() -> list[str]:
     """Names that this module overrides or reads and that mitmproxy no longer has."""
-    stream = """_handle_event check_body_size check_killed make_server_connection mode send_response
-    start_request_stream state_consume_request_body state_done state_errored"""
+    parent = """_handle_event make_stream event_to_child command_sources connections streams
+    get_connection waiting_for_establishment"""
+    stream = """_handle_event check_body_size check_killed flow_done make_server_connection mode
+    send_response start_request_stream state_consume_request_body state_done state_errored"""
     expected: list[tuple[type, str]] = [
         (layer.Layer, "_paused"),
-        (HttpLayer, "_handle_event make_stream event_to_child command_sources connections streams"),
+        (HttpLayer, parent),
         (HttpStream, stream),
-        (Http1Client, "read_headers"),
+        (Http1Server, "buf conn send stream_id"),
+        (Http1Client, "read_headers stream_id"),
+        (RequestHeaders, "replay_flow"),
         (Http2Client, "stream_queue"),
         (ReceiveBuffer, "maybe_extract_at_most"),
     ]
@@ -125,5 +136,5 @@ def missing_api() -> list[str]:
         f"{owner.__name__}.{name}"
         for owner, names in expected
         for name in names.split()
-        if not hasattr(owner, name) and name not in owner.__annotations__
+        if not hasattr(owner, name) and not any(name in notes for notes in _annotations(owner))
     ]

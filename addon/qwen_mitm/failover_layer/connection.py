@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
     HttpLayer,
 )
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
@@ -16,6 +18,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from .http1 import PatientHttp1Client, PatientHttp1Server
 from .stream import TICK_S, Commands, FailoverStream, Gateway, Tick
+from .websocket import Socket
 
 
 class FailoverLayer(HttpLayer):
@@ -44,6 +47,9 @@ class FailoverLayer(HttpLayer):
         if isinstance(event, events.Wakeup) and event.command is self.ticker:
             self.command_sources.pop(event.command, None)
             return self._tick()
+        if isinstance(event, events.MessageInjected) and self._is_socket:
+            # mitmproxy looks for the stream of an HTTP/1.1 connection here, and there is none.
+            return self._refuse_injection()
         stock: Commands = super()._handle_event(event)
         return self._start(stock) if isinstance(event, events.Start) else stock
 
@@ -67,6 +73,39 @@ class FailoverLayer(HttpLayer):
             if connection.state is ConnectionState.CLOSED:
                 self.closed.remove(connection)
                 self.connections.pop(connection, None)
+
+    @property
+    def _is_socket(self) -> bool:
+        return isinstance(self.connections[self.context.client], Socket)
+
+    def _refuse_injection(self) -> Commands:
+        yield commands.Log("This WebSocket ends here; nothing can be injected into it.")
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Commands:
+        """Keep the turns of a WebSocket from sharing an HTTP/1.1 connection.
+
+        mitmproxy knows that clients of HTTP/1.1 have one request at a time.
+        """
+        if not self._is_socket:
+            yield from super().get_connection(event, reuse=reuse)
+            return
+        matching = [each for each in self.connections if event.connection_spec_matches(each)]
+        free = next((each for each in matching if self._takes_requests(each)), None)
+        if free is None:
+            # One that failed would answer for the new one.
+            yield from super().get_connection(event, reuse=False)
+            return
+        stream = self.command_sources.pop(event)
+        yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (free, None)))
+
+    def _takes_requests(self, connection: Connection) -> bool:
+        if connection in self.waiting_for_establishment or not connection.connected:
+            return False
+        client = self.connections[connection].context.layers[-1]
+        if not isinstance(client, Http1Client):
+            return True
+        # A new one is promised to the turn that it was opened for.
+        return client.stream_id is None and connection in self.used
 
     def make_stream(self, stream_id: int) -> Commands:
         stream = FailoverStream(self.context.fork(), stream_id)

@@ -9,7 +9,10 @@ from typing import Any
 from h11 import Data, EndOfMessage, ProtocolError
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.layers.http import HttpEvent
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+
+from .websocket import Socket, Upgraded
 
 type Commands = layer.CommandGenerator[None]
 
@@ -32,7 +35,18 @@ class PatientHttp1(Http1Connection):
 
 
 class PatientHttp1Server(PatientHttp1, Http1Server):
-    """The client's connection."""
+    """The client's connection, until it becomes a WebSocket."""
+
+    def send(self, event: HttpEvent) -> Commands:
+        if isinstance(event, Upgraded):
+            return self._become_socket(event)
+        stock: Commands = super().send(event)
+        return stock
+
+    def _become_socket(self, upgraded: Upgraded) -> Commands:
+        self.__class__ = Socket  # type: ignore[assignment]  # what is sent next is for a Socket
+        assert isinstance(self, Socket)
+        yield from self.begin(upgraded)
 
 
 class PatientHttp1Client(PatientHttp1, Http1Client):

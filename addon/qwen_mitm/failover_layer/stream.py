@@ -47,6 +47,8 @@ from qwen_mitm.exchange import (
     Wait,
 )
 
+from .websocket import SocketGateway, Upgraded
+
 if TYPE_CHECKING:
     from .connection import FailoverLayer
 
@@ -63,12 +65,12 @@ BODILESS = frozenset({204, 304})
 type Commands = layer.CommandGenerator[None]
 
 
-class Gateway(Protocol):
+class Gateway(SocketGateway, Protocol):
     """The addon, as the layer sees it. No method may raise."""
 
     @property
     def body_limit(self) -> int:
-        """Bytes of a claimed request's body."""
+        """Bytes of a claimed request's body, or of a message."""
 
     def claims(self, flow: http.HTTPFlow) -> bool: ...
 
@@ -519,6 +521,14 @@ class FailoverStream(HttpStream):
         yield HttpResponseHeadersHook(self.flow)
         if not (yield from self.check_killed(True)):
             yield from self.send_response()
+
+    def flow_done(self) -> Commands:
+        gateway = self.parent.gateway
+        if not self.flow.websocket or not gateway.claims(self.flow):
+            yield from super().flow_done()
+            return
+        yield DropStream(self.stream_id)
+        yield SendHttp(Upgraded(self.stream_id, self.flow, gateway), self.context.client)
 
     def _break_off(self, message: str) -> Commands:
         self._retire()

@@ -51,13 +51,15 @@ def translate(
     unseal: Unseal | None = None,
     unseal_summary: Unseal | None = None,
     compact: bool = False,
+    may_be_empty: bool = False,
 ) -> Translation:
     """What goes upstream, and what the answer needs to know of the request.
 
     ``profile`` is the one of the account that is tried first: it decides about files, and about
     warnings. ``unseal`` opens thoughts and ``unseal_summary`` compactions, those of the latter that
     it cannot open are refused. ``compact`` asks for a summary, as a ``compaction_trigger`` does.
-    What the caller would get something else for is an ``InvalidRequest``.
+    ``may_be_empty`` allows a request that says nothing. What the caller would get something else
+    for is an ``InvalidRequest``.
     """
     _refuse_state(request)
     request, triggered = _without_trigger(request)
@@ -77,6 +79,11 @@ def translate(
     )
     conversation = _conversation(request, context)
     chat = _chat(request, model, conversation, tools, choice)
+    if not (chat.system or chat.messages or may_be_empty):
+        raise InvalidRequest(
+            "Missing required parameter: 'input'. Send a text or a list of messages.",
+            param="input",
+        )
     if compact:
         chat = summarising(chat)
     for code, what in host_losses(chat, profile):
@@ -98,17 +105,11 @@ def _chat(
     tools: ToolTable,
     choice: ChatToolChoice | None,
 ) -> ChatRequest:
-    messages = conversation.finish()
-    if not conversation.system and not messages:
-        raise InvalidRequest(
-            "Missing required parameter: 'input'. Send a text or a list of messages.",
-            param="input",
-        )
     logprobs = _LOGPROBS in (request.include or ())
     return ChatRequest(
         model=model,
         system="\n\n".join(conversation.system) or None,
-        messages=messages,
+        messages=conversation.finish(),
         tools=tools.definitions,
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls if tools.definitions else None,

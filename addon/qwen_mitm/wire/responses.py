@@ -50,6 +50,8 @@ class ResponsesRequest(Wire):
     conversation: AnyJson = None
     prompt: AnyJson = None
     background: bool | None = None
+    generate: AnyJson = None
+    """Of WebSocket mode alone; elsewhere an unknown key."""
 
     truncation: Literal["auto", "disabled"] | None = None
     metadata: dict[str, str] | None = None
