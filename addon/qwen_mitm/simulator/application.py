@@ -19,6 +19,7 @@ from .rules import check
 from .schema import InvalidSchema
 from .script import Script
 from .steps import Performance, Send, play
+from .web_site import WebSite
 
 MODEL_NAMES = (
     "coder-model",
@@ -42,6 +43,7 @@ class State:
     script: Script = field(default_factory=Script)
     accounts: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
+    web: WebSite = field(default_factory=WebSite)
     oauth: OAuth = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +53,7 @@ class State:
         self.journal.reset()
         self.script.clear()
         self.oauth.clear()
+        self.web.clear()
 
     def account_of(self, bearer: str) -> str | None:
         """The account that may ask with this bearer."""
@@ -72,7 +75,7 @@ class Portal:
     def __init__(self, state: State) -> None:
         self._state = state
         self._control = Control(
-            state.journal, state.script, state.accounts, state.oauth, state.reset
+            state.journal, state.script, state.accounts, state.oauth, state.web, state.reset
         )
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -81,6 +84,8 @@ class Portal:
             performance = await self._control.answer(request)
         elif self._state.oauth.serves(request):
             performance = await self._state.oauth.answer(request)
+        elif self._state.web.serves(request):
+            performance = self._state.web.answer(request)
         else:
             performance = self._answer(request)
         await play(performance, exchange, self._state.journal)

@@ -11,6 +11,10 @@ POST /_simulator/oauth/approve   {user_code[, account]}         and oauth/deny {
 POST /_simulator/oauth/expire    {account}                      its access token; or oauth/revoke
 POST /_simulator/oauth/terms     {term: value}                  what the next tokens come with
 POST /_simulator/oauth/script    {"device": […], "token": […]}  queue answers of the endpoints
+GET  /_simulator/web/chats                                      those of the web chat
+POST /_simulator/web/logins      {bx-umidtoken: account name}   who may chat from now on
+POST /_simulator/web/expire      {token}                        or web/forget {}: all chats
+POST /_simulator/web/script      {"new": […], "completion": […], "models": […]}
 POST /_simulator/reset                                          forget all of this but accounts
 """
 
@@ -26,6 +30,7 @@ from .oauth import OAuth
 from .paths import CONTROL
 from .script import Script
 from .steps import Performance, Send
+from .web_site import WebSite
 
 _TIMEOUT = 10.0
 
@@ -37,12 +42,14 @@ class Control:
         script: Script,
         accounts: dict[str, str],
         oauth: OAuth,
+        web: WebSite,
         reset: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._script = script
         self._accounts = accounts
         self._oauth = oauth
+        self._web = web
         self._reset = reset
 
     async def answer(self, request: ReceivedRequest) -> Performance:
@@ -66,10 +73,10 @@ class Control:
                     lambda: self._journal.stands_at(name), patience
                 )
                 return _json({"reached": there}, 200 if there else 408)
-            case "GET", "oauth":
-                return _json(self._oauth.control("GET", name, None))
-            case "POST", "oauth":
-                return _json(self._oauth.control("POST", name, request.json))
+            case method, "oauth" | "web":
+                part = self._oauth if what == "oauth" else self._web
+                document = request.json if method == "POST" else None
+                return _json(part.control(method, name, document))
             case "POST", "release":
                 self._journal.release(name)
             case "POST", "script":

@@ -116,6 +116,17 @@ class SimulatorProcess:
         result: dict[str, Any] = answer.json()
         return result
 
+    def web(self, what: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """POST to the control endpoint of the web chat: ``logins``, ``script`` …"""
+        answer = self._client.post(f"web/{what}", json=document or {}).raise_for_status()
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def chats(self) -> list[dict[str, Any]]:
+        """The chats of the web chat: ``id``, ``account``, ``turns``, ``overlaps`` …"""
+        listed: list[dict[str, Any]] = self._client.get("web/chats").json()["chats"]
+        return listed
+
     def redeems(self) -> list[dict[str, Any]]:
         """The requests for tokens so far: ``grant``, ``account``, ``at``, ``outcome``."""
         listed: list[dict[str, Any]] = self._client.get("oauth/redeems").json()["redeems"]

@@ -18,6 +18,7 @@ from .http2 import Http2Connection
 from .journal import ReceivedRequest
 from .oauth import OAuth
 from .script import Line
+from .web_site import WebSite
 
 _BACKLOG = 1024
 _PATIENCE = 10.0
@@ -109,6 +110,11 @@ class Simulator:
     def oauth(self) -> OAuth:
         """The authorization server: its logins, their terms, its script."""
         return self.state.oauth
+
+    @property
+    def web(self) -> WebSite:
+        """The web chat: its logins, its chats, its scripts."""
+        return self.state.web
 
     def script(self, lines: Iterable[str | Mapping[str, Any] | Line]) -> None:
         """Queue behaviours for the next chat requests; rules are checked first all the same."""
