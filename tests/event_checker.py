@@ -54,6 +54,8 @@ ID_PREFIXES: Final = {
     "apply_patch_call": "apc_",
     "compaction": "cmp_",
 }
+#: A delta and its noise fill blocks of so many bytes.
+BLOCK: Final = 16
 #: The calls whose text grows, and the field that it is in.
 GROWING_CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 #: The calls that have no events but added and done, and what they are about.
@@ -135,6 +137,7 @@ class _Item:
 class _Checker:
     def __init__(self, first: Event) -> None:
         self._first = first
+        self._obfuscated: bool | None = None
         self._items: list[_Item] = []
         self._handlers: dict[str, Callable[[Event], None]] = {
             "response.created": self._running,
@@ -259,11 +262,21 @@ class _Checker:
         item, part = self._open_part(event)
         self._check_text_type(event, part)
         assert not part.text_done, f"{item.name} has a delta after its text is done"
-        assert event["delta"], f"{item.name} has an empty delta"
+        self._check_delta(event, item)
         if part.type == "output_text":
             assert type(event["logprobs"]) is list, f"{item.name} has a delta without logprobs"
             part.logprobs += event["logprobs"]
         part.text += event["delta"]
+
+    def _check_delta(self, event: Event, item: _Item) -> None:
+        assert event["delta"], f"{item.name} has an empty delta"
+        obfuscated = "obfuscation" in event
+        assert self._obfuscated in (None, obfuscated), "some deltas are obfuscated, others are not"
+        self._obfuscated = obfuscated
+        if obfuscated:
+            told = json.dumps(event["delta"], ensure_ascii=False) + event["obfuscation"]
+            size = len(told.encode("utf-8", "backslashreplace"))
+            assert size % BLOCK == 0, f"{item.name} has a delta of {size} bytes with its noise"
 
     def _check_text_type(self, event: Event, part: _Part) -> None:
         name = event["type"].split(".")[1].replace("reasoning_summary_text", "summary_text")
@@ -302,7 +315,7 @@ class _Checker:
 
     def _arguments_delta(self, event: Event) -> None:
         item = self._open_call(event)
-        assert event["delta"], f"{item.name} has an empty delta"
+        self._check_delta(event, item)
         item.arguments += event["delta"]
 
     def _arguments_done(self, event: Event) -> None:

@@ -14,6 +14,7 @@ from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.turn import Turn
+from tests.event_checker import check_events, events_of
 from tests.stored_turns import Nothing
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
@@ -34,6 +35,7 @@ AROUND = Surroundings(
     clock=lambda: 5.0,
     wall_clock=lambda: 7.0,
     new_id=lambda p: f"{p}_1",
+    noise="x".__mul__,
     seal=Seal(bytes(32)),
     store=Nothing(),
 )
@@ -44,10 +46,10 @@ def to_portal(model: str, demands: Demands) -> Dialect:
     return PORTAL
 
 
-def a_turn(*, stream: bool = True, tools: list[object] | None = None) -> Turn:
-    body = json.dumps({"model": "m", "input": "hi", "stream": stream, "tools": tools or []})
+def a_turn(*, stream: bool = True, tools: list[object] | None = None, **fields: object) -> Turn:
+    body = {"model": "m", "input": "hi", "stream": stream, "tools": tools or []}
     arrival = Arrival("POST", "/v1/responses?beta=true", FIELDS)
-    turn = begin(arrival, body.encode(), to_portal, AROUND)
+    turn = begin(arrival, json.dumps(body | fields).encode(), to_portal, AROUND)
     assert isinstance(turn, Turn)
     return turn
 
@@ -110,6 +112,20 @@ def test_a_first_event_is_accepted_and_nothing_of_it_is_lost() -> None:
     assert turn.finished
     assert terminal(data)["status"] == "completed"
     assert b'"delta":"hi"' in data.replace(b'": "', b'":"')
+
+
+@pytest.mark.parametrize("wanted", [True, False, None])
+def test_every_delta_or_none_is_obfuscated_also_on_the_short_way(wanted: bool | None) -> None:
+    turn = sent(a_turn(stream_options={"include_obfuscation": wanted}))
+    turn.head(200, SSE)
+    turn.offer(CHUNK)
+    data = turn.accepted() + b"".join(turn.feed(CHUNK) for _ in range(9)) + turn.feed(FINISH)
+
+    events = events_of(data + turn.end())
+    check_events(events)
+    deltas = [event for event in events if event["type"].endswith(".delta")]
+    assert len(deltas) == 10
+    assert {event.get("obfuscation") for event in deltas} == {"x" * 12 if wanted else None}
 
 
 def test_an_error_as_first_event_is_a_failed_answer() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import time
 import uuid
 from collections.abc import Sequence
@@ -260,6 +261,7 @@ class QwenBridge:
             time.monotonic,
             time.time,
             _new_id,
+            _noise,
             self._seal,
             socket.state if socket else self._store,
             on_socket=socket is not None,
@@ -390,3 +392,7 @@ def _now_ms() -> int:
 
 def _new_id(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def _noise(length: int) -> str:
+    return secrets.token_urlsafe(length)[:length]

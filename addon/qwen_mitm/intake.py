@@ -81,6 +81,8 @@ class Surroundings:
     wall_clock: Callable[[], float]
     """Seconds since 1970."""
     new_id: Callable[[str], str]
+    noise: Callable[[int], str]
+    """So many random letters, digits, ``-`` and ``_``."""
     seal: Seal
     store: ResponseStore
     on_socket: bool = False
@@ -180,6 +182,7 @@ def _rendition(
         estimated_input_tokens=translation.estimated_input_tokens,
         seal=partial(around.seal.seal, "thought") if sealed else None,
         seal_summary=partial(around.seal.seal, "compaction") if translation.compacts else None,
+        noise=around.noise if _wants_noise(request) else None,
     )
     return ChatRendition(translation, dialect.profile, context)
 
@@ -216,6 +219,11 @@ def stored_answer(
 def _decoded(arrival: Arrival, content: bytes, settings: Settings) -> bytes:
     encoding = arrival.header("content-encoding") or "identity"
     return decode_body(content, encoding, settings.max_body_mb * 2**20)
+
+
+def _wants_noise(request: ResponsesRequest) -> bool:
+    options = request.stream_options
+    return bool(request.stream and options is not None and options.include_obfuscation)
 
 
 def _wants_summaries(request: ResponsesRequest, user_agent: str, settings: Settings) -> bool:

@@ -280,3 +280,13 @@ def test_failure_at_any_moment_ends_a_valid_stream(
     broken = event({"error": {"message": "No."}})
     made = answer(*pieces[:at], broken, *pieces[at:], tools=TABLE)
     assert made.status == "failed"
+
+
+@given(pieces=st.lists(hostile, max_size=25))
+@settings(max_examples=200, deadline=None)
+def test_obfuscation_adds_noise_to_deltas_and_changes_nothing_else(pieces: list[bytes]) -> None:
+    made = answer(*pieces, tools=TABLE, noise="x".__mul__)
+
+    for delta in [it for it in made.events if it["type"].endswith(".delta")]:
+        del delta["obfuscation"]
+    assert made.events == answer(*pieces, tools=TABLE).events

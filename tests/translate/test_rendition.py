@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,17 @@ def test_what_leaks_as_text_is_mended_where_servers_leak(provider: str, kind: st
     events = events_of(stream)
     check_events(events)
     assert events[-1]["response"]["output"][0]["type"] == kind
+
+
+def test_a_thought_that_leaks_is_no_part_of_a_summary() -> None:
+    chat = rendition("vllm")
+    context = replace(chat.context, seal_summary=str.upper)
+    draft = ResponseDraft(context)
+    answering = replace(chat, context=context).answering(draft, Terms(streams=True))
+    answering.offer(text("<think>hm</think>so") + chunk(finish="stop") + DONE)
+
+    response = events_of(answering.accepted() + answering.end())[-1]["response"]
+    assert [item["encrypted_content"] for item in response["output"]] == ["SO"]
 
 
 def test_a_chat_request_streams_when_the_client_does() -> None:

@@ -16,7 +16,9 @@ CASES = sorted(path.name for path in TRANSCRIPTS.iterdir())
 
 
 def context_of(request: bytes) -> AnswerContext:
-    translation = translate(parse_request(request))
+    parsed = parse_request(request)
+    translation = translate(parsed)
+    hidden = parsed.stream_options is not None and parsed.stream_options.include_obfuscation
     summary = translation.echo.reasoning["summary"]
     return replace(
         plain_context(),
@@ -24,6 +26,7 @@ def context_of(request: bytes) -> AnswerContext:
         tools=translation.tools,
         reasoning="content" if summary is None else "summary",
         estimated_input_tokens=translation.estimated_input_tokens,
+        noise="x".__mul__ if hidden else None,
     )
 
 

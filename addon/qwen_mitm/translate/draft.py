@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from qwen_mitm.translate.events import EventWriter, encode_json
+from qwen_mitm.translate.events import EventWriter, ObfuscatingWriter, encode_json
 from qwen_mitm.translate.items import ItemStatus, OutputItem, Reasoning
 from qwen_mitm.translate.outcome import error_object, estimated_usage
 from qwen_mitm.translate.tools import ToolTable
@@ -30,6 +30,8 @@ class AnswerContext:
     """Makes ``encrypted_content`` of a thought."""
     seal_summary: Callable[[str], str] | None = None
     """Makes the compaction item's; None: the answer is none."""
+    noise: Callable[[int], str] | None = None
+    """Makes so many random characters; None: the lengths of the deltas may be seen."""
 
 
 class ResponseMaker[P](Protocol):
@@ -77,7 +79,8 @@ class ResponseDraft:
         self.incomplete_reason: str | None = None
         """Why the answer ended too early."""
         self.usage_is_estimated = False
-        self.events = EventWriter()
+        noise = context.noise
+        self.events = EventWriter() if noise is None else ObfuscatingWriter(noise)
         self.items: list[OutputItem] = []
         self.service_tier = context.echo.service_tier
         self._clock = context.clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from json import JSONEncoder
 from json.encoder import encode_basestring
 from typing import Final
@@ -9,6 +10,10 @@ from typing import Final
 from qwen_mitm.wire.response_object import JsonObject
 
 encode_json: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+#: A delta and its noise fill blocks of so many bytes.
+BLOCK: Final = 16
 
 
 class DeltaFrame:
@@ -45,6 +50,10 @@ class EventWriter:
         self._sequence_number = number + 1
         self._frames.append(f"{frame.head}{encode_basestring(text)}{frame.tail}{number}}}\n\n")
 
+    def padding(self, text: str) -> JsonObject:
+        """Further members of an event with this delta."""
+        return {}
+
     def take(self) -> bytes:
         """All frames since the last call in one piece."""
         if not self._frames:
@@ -53,3 +62,29 @@ class EventWriter:
         self._frames.clear()
         # Only a lone surrogate has no UTF-8 form; what replaces it here is its JSON escape.
         return text.encode("utf-8", "backslashreplace")
+
+
+class ObfuscatingWriter(EventWriter):
+    """Hides how long a delta is: with noise it fills whole blocks (responses-to-chat §3).
+
+    ``noise`` makes so many random characters, which JSON has no escapes for.
+    """
+
+    def __init__(self, noise: Callable[[int], str]) -> None:
+        super().__init__()
+        self._noise = noise
+
+    def write_delta(self, frame: DeltaFrame, text: str) -> None:
+        number = self._sequence_number
+        self._sequence_number = number + 1
+        encoded = encode_basestring(text)
+        noise = self._noise_for(encoded)
+        self._frames.append(
+            f'{frame.head}{encoded},"obfuscation":"{noise}"{frame.tail}{number}}}\n\n'
+        )
+
+    def padding(self, text: str) -> JsonObject:
+        return {"obfuscation": self._noise_for(encode_basestring(text))}
+
+    def _noise_for(self, encoded: str) -> str:
+        return self._noise(-len(encoded.encode("utf-8", "backslashreplace")) % BLOCK)

@@ -90,7 +90,12 @@ class TextPart:
         self._logprobs += tokens
         self._events.write(
             f"{self.kind.text_event}.delta",
-            {**self._where, "delta": text, "logprobs": _logprobs(tokens, with_bytes=False)},
+            {
+                **self._where,
+                "delta": text,
+                **self._events.padding(text),
+                "logprobs": _logprobs(tokens, with_bytes=False),
+            },
         )
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from qwen_mitm.translate.answering import (
     Answering,
     ChatAnswering,
     MendedAnswering,
+    MendingReader,
     Terms,
 )
 from qwen_mitm.translate.assembler import Assembler
@@ -65,11 +66,12 @@ class ChatRendition:
         return chat_body(self.translation.chat, self.profile, stream=stream)
 
     def answering(self, draft: ResponseDraft, terms: Terms) -> Answering[ChatChunk]:
-        if self.context.seal_summary is not None:
-            compactor = Compactor(self.context, draft, Assembler, self.context.seal_summary)
-            return Answering(AnswerReader(), compactor, terms)
-        assembler = Assembler(self.context, draft)
         leaks = leaks_of(self.profile, self.translation.chat)
+        if self.context.seal_summary is not None:
+            reader = AnswerReader() if leaks is None else MendingReader(leaks)
+            compactor = Compactor(self.context, draft, Assembler, self.context.seal_summary)
+            return Answering(reader, compactor, terms)
+        assembler = Assembler(self.context, draft)
         if leaks is not None:
             return MendedAnswering(leaks, assembler, terms)
         return ChatAnswering(assembler, terms)
