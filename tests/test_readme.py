@@ -113,6 +113,10 @@ def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     fields = Settings.model_fields
     assert set(re.findall(r"\bqwen_[a-z_]+", readme())) <= {OPTION_PREFIX + name for name in fields}
     variables = {env_name(name) for name in fields} | {"QWEN_API_KEY"}
+    scripts = [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]
+    variables |= {
+        v for s in scripts for v in re.findall(r"QWEN_MITM_[A-Z_]+", s.read_text("utf-8"))
+    }
     assert set(re.findall(r"\bQWEN_[A-Z_]+", readme())) <= variables
     commands = {getattr(member, "command_name", None) for member in vars(QwenBridge).values()} - {
         None
