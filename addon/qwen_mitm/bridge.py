@@ -60,6 +60,7 @@ from qwen_mitm.turn import Turn
 
 logger = logging.getLogger(__name__)
 
+SWITCHING_PROTOCOLS = 101
 #: Marks a flow of ours in saved files, with what is worth keeping of it.
 METADATA_KEY = "qwen"
 FOR_GUESTS = (
@@ -363,6 +364,9 @@ def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:
 
 def _respond(flow: http.HTTPFlow, answer: Answer) -> None:
     flow.response = http.Response.make(answer.status, answer.body, http.Headers(answer.fields))
+    if answer.status == SWITCHING_PROTOCOLS:
+        # Which must not have one (RFC 9110 §8.6).
+        del flow.response.headers["content-length"]
 
 
 def _show(flow: http.HTTPFlow, send: Send) -> None:
