@@ -23,7 +23,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "certs" / "README.md", ROOT / "CHANGELOG
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?P<anchor>#[^)]*)?\)")
 _CLI = re.compile(
-    r"(?<![\w-])qwen-mitm ((?:login|accounts|demo|options)(?: (?!-->)[\w./:\[\]-]+)*)"
+    r"(?<![\w-])qwen-mitm ((?:login|accounts|demo|doctor|options)(?: (?!-->)[\w./:\[\]-]+)*)"
 )
 _COMMAND = re.compile(r"(?<![\w/.-])(?:scripts|addon|certs)/[\w./-]+")
 
@@ -121,7 +121,7 @@ def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     commands = {getattr(member, "command_name", None) for member in vars(QwenBridge).values()} - {
         None
     }
-    assert set(re.findall(r"\bqwen\.(?!ai\b|json\b)[a-z_.]+\b", readme())) == commands
+    assert set(re.findall(r"\bqwen\.(?!ai\b|json\b|mitm\b)[a-z_.]+\b", readme())) == commands
 
 
 def test_every_state_of_a_limited_account_is_explained() -> None:

@@ -229,7 +229,9 @@ class QwenBridge:
             _answer(flow, InvalidRequest("Turns cannot be replayed. Repeat it from the client."))
             return
         if (path := hosting.asked_of_proxy(flow)) is not None:
-            _respond(flow, self._status(flow, path))
+            # Another addon may have refused it (proxyauth).
+            if flow.response is None:
+                _respond(flow, self._status(flow, path))
             return
         arrival = self._arrivals.get(flow.id)
         if arrival is None:

@@ -100,14 +100,17 @@ def is_own_port(send: Send) -> bool:
 def asked_of_proxy(flow: http.HTTPFlow) -> str | None:
     """The path that the proxy itself is asked for; None: the request is for somebody else.
 
-    A reverse proxy is asked below its own address: mitmproxy hides the Host header of its clients.
+    A reverse proxy is asked below its own address, because mitmproxy hides the Host header of its
+    clients; others understand that, too, for those who do not know the mode.
     """
     request = flow.request
+    prefix = f"/{STATUS_HOST}"
+    is_below = request.path.startswith(f"{prefix}/")
     if isinstance(flow.client_conn.proxy_mode, ReverseMode):
-        prefix = f"/{STATUS_HOST}"
-        below = request.path.startswith(f"{prefix}/")
-        return request.path.removeprefix(prefix) if below else None
-    return request.path if request.host.rstrip(".").lower() == STATUS_HOST else None
+        is_asked = is_below
+    else:
+        is_asked = request.host.rstrip(".").lower() == STATUS_HOST
+    return request.path.removeprefix(prefix if is_below else "") if is_asked else None
 
 
 def status(settings: Settings, accounts_file: Path | None, skew: Skew | None) -> Status:

@@ -90,7 +90,8 @@ class FlakyUpstream:
                 return False
             data += piece
         head, _, body = data.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        announced = head.lower().partition(b"content-length:")[2].split()
+        length = int(announced[0]) if announced else 0
         while len(body) < length:
             if not (piece := self._read(connection)):
                 return False

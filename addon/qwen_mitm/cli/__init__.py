@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import accounts, login, options_table
+from .doctor import doctor
 
 app = typer.Typer(
     help="Lets programs that speak the OpenAI Responses API use Qwen, through mitmproxy.",
@@ -36,4 +37,5 @@ def list_options(
 
 
 app.command("login")(login.login)
+app.command("doctor")(doctor)
 app.add_typer(accounts.app, name="accounts")

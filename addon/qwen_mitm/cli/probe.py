@@ -21,6 +21,7 @@ from qwen_mitm.accounts.outcomes import Facts, classify
 from qwen_mitm.accounts.verdicts import Verdict
 from qwen_mitm.provider_hosts import Vendor, vendor_at
 from qwen_mitm.providers import Profile, profile_for
+from qwen_mitm.skew import seconds_ahead
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.failure import refusal
 from qwen_mitm.translate.request import translate
@@ -73,6 +74,8 @@ class Finding:
     verdict: Verdict
     status: int | None = None
     model: str | None = None
+    clock_ahead_s: float | None = None
+    """How far this machine's clock is ahead of the host's."""
 
     @property
     def is_home(self) -> bool:
@@ -197,8 +200,16 @@ class Prober:
             outcome = "limited"
         else:
             outcome = "silent" if verdict.kind == "transient" else "refused"
+        ahead = seconds_ahead(reply.headers.get("date"), self._now() / 1000)
         return Finding(
-            self._target.base_url, outcome, words, reply.seconds, verdict, reply.status, model
+            self._target.base_url,
+            outcome,
+            words,
+            reply.seconds,
+            verdict,
+            reply.status,
+            model,
+            ahead,
         )
 
     def _judge(self, reply: Reply) -> tuple[Verdict, str]:

@@ -109,7 +109,5 @@ class Speech:
     def _print(self, console: Console, what: RenderableType, style: str = "") -> None:
         if isinstance(what, str):
             what = Text(clean(what), style)
-            # Addresses and paths are copied from here.
-            console.print(what, soft_wrap=True)
-        else:
-            console.print(what)
+        # Addresses and paths are copied from here.
+        console.print(what, soft_wrap=isinstance(what, Text))
