@@ -270,7 +270,7 @@ class QwenBridge:
             on_socket=socket is not None,
         )
         content = flow.request.raw_content or b""
-        stored = stored_answer(arrival, content, self._attempts.first_dialect, around)
+        stored = stored_answer(arrival, content, around)
         if stored is not None:
             _respond(flow, stored)
             return

@@ -9,7 +9,7 @@ from functools import partial
 from qwen_mitm import endpoints
 from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.exchange import Answer, HeaderFields
-from qwen_mitm.providers import Dialect
+from qwen_mitm.providers import GENERIC, Dialect
 from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
@@ -30,6 +30,8 @@ from qwen_mitm.wire.responses import ResponsesRequest, parse_request
 #: Clients that show thoughts as reasoning summaries and in no other form (clients.md).
 SUMMARY_READERS = ("ai-sdk", "opencode", "codex")
 RECORDING_LIMIT = 4 * 2**20
+#: Tokens are counted without an account, so also what not every host takes.
+_ANYBODY = replace(GENERIC, takes_files=True, takes_audio=True)
 #: A model's answer without a word.
 _NOTHING_SAID = ChatChunk.model_validate(
     {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {}}
@@ -199,9 +201,7 @@ def _warmed_up(context: AnswerContext, keep: Callable[[JsonObject], None]) -> An
     return Answer(200, ((b"content-type", b"text/event-stream; charset=utf-8"),), events)
 
 
-def stored_answer(
-    arrival: Arrival, content: bytes, dialect: FirstDialect, around: Surroundings
-) -> Answer | None:
+def stored_answer(arrival: Arrival, content: bytes, around: Surroundings) -> Answer | None:
     """The answer to a request for something stored; ``None`` for other requests.
 
     Raises:
@@ -209,8 +209,7 @@ def stored_answer(
     """
 
     def count(request: ResponsesRequest) -> int:
-        profile = dialect(request.model or "", demands_of(request)).profile
-        return translate(request, profile=profile, default_model="any").estimated_input_tokens
+        return translate(request, profile=_ANYBODY, default_model="any").estimated_input_tokens
 
     body = partial(_decoded, arrival, content, around.settings)
     return endpoints.answer(arrival.method, arrival.path, body, around.store, count)

@@ -32,6 +32,9 @@ class Profile:
     """Arguments in the history that are no JSON object are a 400, for the rest of the session."""
     needs_user_message: bool = False
     """A conversation without a user message is a 400."""
+    needs_json_word: bool = False
+    """``response_format`` is a 400 unless a system or user message has the word JSON; of some
+    models also with a schema (https://github.com/plastic-labs/honcho/issues/663)."""
     cached_system: bool = False
     """The system message is a list that begins with an empty block to be cached; always there."""
     flat_user_text: bool = False
@@ -71,6 +74,7 @@ _DASHSCOPE: Final = Profile(
     forced_choice_while_thinking=False,
     json_arguments=True,
     needs_user_message=True,
+    needs_json_word=True,
     takes_audio=True,
 )
 _PORTAL: Final = replace(

@@ -166,6 +166,16 @@ def test_a_response_cannot_be_cancelled_and_tokens_are_counted(
     assert len(simulator.requests(received=1)) == 1
 
 
+def test_tokens_are_counted_without_an_account(start_proxy: StartProxy) -> None:
+    file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:,a"}
+    said: Any = [{"role": "user", "content": [file]}]
+    with Way(start_proxy()).openai() as client:
+        assert client.responses.input_tokens.count(input=said).input_tokens > 0
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model=MODEL, input="hello")
+    assert refused.value.code == "no_usable_account"
+
+
 def test_conversations_do_not_exist(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         client.conversations.create()

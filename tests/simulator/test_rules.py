@@ -97,6 +97,10 @@ def test_messages_that_break_a_rule_are_refused_in_its_words(
             "parameter.enable_thinking must be set to false for non-streaming calls",
         ),
         ({"reasoning_effort": "low", "thinking_budget": 9}, "at the same time"),
+        (
+            {"response_format": {"type": "json_object"}, "messages": [USER]},
+            "'messages' must contain the word 'json' in some form",
+        ),
         ({"model": "small", "messages": [USER] * 9}, "Range of input length should be [1, 100]"),
         ({"model": "sim-limit-50", "messages": [USER] * 9}, "length should be [1, 50]"),
         ({"model": "sim-reasoning+limit-50", "messages": [USER] * 9}, "should be [1, 50]"),

@@ -5,7 +5,17 @@ import pytest
 
 from qwen_mitm.providers import PROFILES
 from qwen_mitm.translate.chat_body import chat_body
-from tests.translate.sending import call, messages, output, sent, thought, translated, user
+from tests.chat_checker import check_chat
+from tests.translate.sending import (
+    assistant,
+    call,
+    messages,
+    output,
+    sent,
+    thought,
+    translated,
+    user,
+)
 
 TOOLS = [{"type": "function", "name": "f"}]
 FORCED = {"input": "x", "tools": TOOLS, "tool_choice": "required"}
@@ -202,3 +212,41 @@ def test_one_translation_serves_several_hosts() -> None:
     chat_body(chat.chat, PROFILES["generic"], stream=False)
 
     assert chat_body(chat.chat, PROFILES["portal"], stream=True) == first
+
+
+JSON_OBJECT = {"format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize("provider", ["dashscope", "portal", "coding-plan", "token-plan"])
+def test_the_word_that_json_needs_is_added_where_it_must(provider: str) -> None:
+    request = {"input": [user("List the files."), assistant("As JSON?")], "text": JSON_OBJECT}
+    body = sent(request, provider=provider)
+
+    assert "Answer with a JSON object." in json.dumps(body["messages"][0])
+    assert body["messages"][0]["role"] == "system"
+    assert ("added_text", "json") in translated(request, provider=provider).report.entries
+    check_chat(body)
+
+
+@pytest.mark.parametrize(
+    ("provider", "more"),
+    [
+        ("dashscope", {"instructions": "Write Json."}),
+        ("dashscope", {"input": [user([{"type": "input_text", "text": "in JSON"}])]}),
+        ("dashscope", {"text": {"format": {"type": "text"}}}),
+        ("openrouter", {}),
+        ("vllm", {}),
+    ],
+)
+def test_the_word_that_json_needs_is_not_added_elsewhere(
+    provider: str, more: dict[str, Any]
+) -> None:
+    request = {"input": "List the files.", "text": JSON_OBJECT, **more}
+    assert "Answer with a JSON object." not in json.dumps(sent(request, provider=provider))
+    assert translated(request, provider=provider).report.entries == ()
+
+
+def test_the_word_that_json_needs_follows_the_instructions() -> None:
+    request = {"input": "x", "instructions": "Be brief.", "text": JSON_OBJECT}
+    system = sent(request, provider="dashscope")["messages"][0]["content"]
+    assert system == "Be brief.\n\nAnswer with a JSON object."

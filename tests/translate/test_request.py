@@ -310,6 +310,40 @@ def test_simple_formats(wanted: dict[str, str], expected: dict[str, str] | None)
     assert sent({"input": "x", "text": {"format": wanted}}).get("response_format") == expected
 
 
+def warnings(**fields: Any) -> list[tuple[str, str]]:
+    return list(translated({"input": "x", **fields}).report.entries)
+
+
+def test_a_field_that_is_not_known_is_dropped_by_name() -> None:
+    assert warnings(
+        context_management=[{"type": "compaction", "compact_threshold": 9}],
+        moderation={"model": "m"},
+        image={"context_compression": "enabled"},
+        access_programs={"cyber": "standard"},
+        stop=["END"],
+    ) == [
+        ("dropped_field", "context_management"),
+        ("dropped_field", "moderation"),
+        ("dropped_field", "image"),
+        ("dropped_field", "access_programs"),
+        ("dropped_field", "stop"),
+    ]
+
+
+def test_no_client_makes_the_header_of_warnings_long() -> None:
+    header = translated(
+        {"input": "x", **{f"{n}{'y' * 999}": 1 for n in range(999)}}
+    ).report.header()
+    assert header.count("dropped_field") == 16
+    assert len(header) < 2000
+
+
+def test_the_best_tokens_are_not_given_to_who_does_not_ask_for_any() -> None:
+    assert warnings(top_logprobs=3) == [("dropped_field", "top_logprobs")]
+    assert warnings(top_logprobs=0) == []
+    assert warnings(top_logprobs=3, include=["message.output_text.logprobs"]) == []
+
+
 def test_hints_and_unknown_keys_never_go_upstream() -> None:
     hints = {
         "metadata": {"a": "b"},

@@ -31,6 +31,17 @@ def test_unknown_keys_are_accepted_everywhere() -> None:
     assert request.input[0].content == (TextPart(type="output_text", text="a"),)
 
 
+def test_unknown_fields_that_ask_for_something_are_named() -> None:
+    request = parse_request(
+        b'{"model": "m", "context_management": [{"type": "compaction"}], "seed": 0, "echo": false,'
+        b' "model_copy": 1, "moderation": {}, "image": null, "stop": [], "suffix": "",'
+        b' "client_metadata": {"x": 1}, "prompt_cache_retention": "24h",'
+        b' "prompt_cache_options": {"mode": "explicit"}}'
+    )
+
+    assert request.unknown_fields == ["context_management", "seed", "echo", "model_copy"]
+
+
 def test_null_means_absent() -> None:
     request = parse_request(
         b'{"model": "m", "input": "x", "max_output_tokens": null, "tools": null, "text": null,'

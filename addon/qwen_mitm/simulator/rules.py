@@ -41,7 +41,7 @@ def check(body: Any, limits: Mapping[str, int]) -> Refusal | None:
         or _user(messages)
         or _tool_definitions(body.get("tools"))
         or _tool_choice(body)
-        or _response_format(body.get("response_format"))
+        or _response_format(body.get("response_format"), messages)
         or _thinking(body)
         or _length(body, limits)
     )
@@ -178,7 +178,7 @@ def _tool_definitions(tools: Any) -> Refusal | None:
     return None
 
 
-def _response_format(wanted: Any) -> Refusal | None:
+def _response_format(wanted: Any, messages: list[Body]) -> Refusal | None:
     if wanted is None:
         return None
     kind = wanted.get("type") if isinstance(wanted, dict) else wanted
@@ -187,6 +187,12 @@ def _response_format(wanted: Any) -> Refusal | None:
         return _schema(f"{kind} is not one of {known} - 'response_format.type'")
     if kind == "json_schema" and not isinstance(wanted.get("json_schema"), dict):
         return _schema("'json_schema' is a required property - 'response_format'")
+    said = [message["content"] for message in messages if message["role"] in ("system", "user")]
+    if kind == "json_object" and "json" not in json.dumps(said).lower():
+        return invalid_parameter(
+            "'messages' must contain the word 'json' in some form, to use 'response_format' of"
+            " type 'json_object'."
+        )
     return None
 
 

@@ -27,6 +27,7 @@ from qwen_mitm.wire.response_object import JsonObject
 
 _AUDIO_PLACEHOLDER: Final = "[audio omitted: provider does not support input_audio]"
 _ADDED_USER_TEXT: Final = "Continue."
+_ADDED_SYSTEM_TEXT: Final = "Answer with a JSON object."
 # Tokens that a level may think for; the higher levels have no limit.
 _THINKING_BUDGET: Final = {"minimal": 1024, "low": 1024, "medium": 8192}
 _COMMON_EFFORT: Final = {"minimal": "low", "xhigh": "high", "max": "high", "ultra": "high"}
@@ -78,14 +79,19 @@ def host_losses(chat: ChatRequest, profile: Profile) -> Iterator[tuple[str, str]
         yield "dropped_field", "tool_choice"
     if _lacks_user(chat, profile):
         yield "added_message", "user"
+    if _lacks_json_word(chat, profile):
+        yield "added_text", "json"
 
 
 def _messages(chat: ChatRequest, profile: Profile) -> list[JsonValue]:
     messages: list[JsonValue] = []
+    system = chat.system
+    if _lacks_json_word(chat, profile):
+        system = "\n\n".join(filter(None, (system, _ADDED_SYSTEM_TEXT)))
     if profile.cached_system:
-        messages.append({"role": "system", "content": _cached_system(chat.system)})
-    elif chat.system is not None:
-        messages.append({"role": "system", "content": chat.system})
+        messages.append({"role": "system", "content": _cached_system(system)})
+    elif system is not None:
+        messages.append({"role": "system", "content": system})
     if _lacks_user(chat, profile):
         messages.append({"role": "user", "content": _ADDED_USER_TEXT})
     for message in chat.messages:
@@ -116,6 +122,15 @@ def _lacks_user(chat: ChatRequest, profile: Profile) -> bool:
     return profile.needs_user_message and not any(
         isinstance(message, UserMessage) for message in chat.messages
     )
+
+
+def _lacks_json_word(chat: ChatRequest, profile: Profile) -> bool:
+    """What the model says itself does not count, and tools neither."""
+    if not profile.needs_json_word or chat.response_format is None:
+        return False
+    said = [part for it in chat.messages if isinstance(it, UserMessage) for part in it.content]
+    texts = [part.text for part in said if isinstance(part, ChatText)]
+    return not any("json" in text.lower() for text in (chat.system or "", *texts))
 
 
 def _user_content(message: UserMessage, profile: Profile) -> JsonValue:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic_core import to_json
 
@@ -29,7 +30,9 @@ from qwen_mitm.wire.request_tools import Echoed, Tool
 from qwen_mitm.wire.response_object import JsonObject, ResponseEcho
 from qwen_mitm.wire.responses import ResponsesRequest
 
-_LOGPROBS = "message.output_text.logprobs"
+_LOGPROBS: Final = "message.output_text.logprobs"
+_LONGEST_NAME: Final = 64
+_MOST_NAMES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ def translate(
             param="model",
         )
     report = Report()
+    for name in _dropped_fields(request):
+        report.add("dropped_field", name)
     tools = offered_tools(_declared(request), report)
     choice = chosen_tool(request.tool_choice, tools, report)
     context = HistoryContext(
@@ -105,7 +110,7 @@ def _chat(
     tools: ToolTable,
     choice: ChatToolChoice | None,
 ) -> ChatRequest:
-    logprobs = _LOGPROBS in (request.include or ())
+    logprobs = _wants_logprobs(request)
     return ChatRequest(
         model=model,
         system="\n\n".join(conversation.system) or None,
@@ -124,6 +129,17 @@ def _chat(
         effort=request.reasoning.effort if request.reasoning else None,
         verbosity=request.text.verbosity if request.text else None,
     )
+
+
+def _wants_logprobs(request: ResponsesRequest) -> bool:
+    return _LOGPROBS in (request.include or ())
+
+
+def _dropped_fields(request: ResponsesRequest) -> Iterator[str]:
+    # A client may send any number of them, of any length, and a header holds only so much.
+    yield from (name[:_LONGEST_NAME] for name in request.unknown_fields[:_MOST_NAMES])
+    if request.top_logprobs and not _wants_logprobs(request):
+        yield "top_logprobs"
 
 
 def _refuse_state(request: ResponsesRequest) -> None:

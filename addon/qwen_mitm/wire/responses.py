@@ -1,20 +1,24 @@
 """The Responses request, typed (responses-to-chat §3).
 
-A body is parsed once. Unknown keys are ignored; an unknown item or tool type becomes an
-``UnknownItem`` or ``UnknownTool``, so that whoever maps it has to decide what becomes of it.
+A body is parsed once. Unknown fields are kept by name, and unknown keys inside of the known ones
+are ignored; an unknown item or tool type becomes an ``UnknownItem`` or ``UnknownTool``, so that
+whoever maps it has to decide what becomes of it.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from qwen_mitm.wire.configuration import ReasoningConfig, TextConfig
 from qwen_mitm.wire.content import Wire
 from qwen_mitm.wire.input_items import InputItem
 from qwen_mitm.wire.request_faults import first_fault, without_lone_surrogates
 from qwen_mitm.wire.request_tools import AnyJson, Tool, ToolChoice
+
+#: Fields that may make an answer faster or cheaper and never another one (§16).
+_HINTS: Final = frozenset({"client_metadata", "prompt_cache_options", "prompt_cache_retention"})
 
 
 class StreamOptions(Wire):
@@ -23,6 +27,8 @@ class StreamOptions(Wire):
 
 class ResponsesRequest(Wire):
     """``None`` means absent: clients send null for what they leave open."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: str | None = Field(None, min_length=1)
     input: str | tuple[InputItem, ...] | None = None
@@ -59,6 +65,13 @@ class ResponsesRequest(Wire):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     service_tier: str | None = None
+
+    @property
+    def unknown_fields(self) -> list[str]:
+        """What the client asks for by fields that are not here; hints excepted."""
+        extra = self.model_extra or {}
+        asked = [name for name, value in extra.items() if value not in (None, [], {}, "")]
+        return [name for name in asked if name not in _HINTS]
 
 
 def parse_request(body: bytes) -> ResponsesRequest:
