@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -7,7 +8,7 @@ from qwen_mitm.simulator import SimulatorProcess
 from tests.chat_checker import check_chat
 from tests.e2e.accounts import chats
 from tests.e2e.clients import installed
-from tests.e2e.clients.programs import Agent, Codex, OpenCode, Workshop
+from tests.e2e.clients.programs import Agent, Codex, OpenCode, Sdk, Workshop
 from tests.e2e.conftest import account_of, trust
 from tests.e2e.proxy import MAIN, Proxy
 
@@ -87,3 +88,25 @@ def agent_for(
 @pytest.fixture
 def agent(agent_for: MakeAgent, proxy: Proxy) -> Agent:
     return agent_for(proxy)
+
+
+@pytest.fixture(scope="session")
+def node_programs(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of ours beside the modules that they import."""
+    folder = tmp_path_factory.mktemp("programs") / "node"
+    copytree(Path(__file__).with_name("node"), folder)
+    (folder / "node_modules").symlink_to(clients / "node_modules")
+    return folder
+
+
+type MakeNode = Callable[[str], Sdk]
+
+
+@pytest.fixture
+def node(
+    clients: Path, client_home: Path, work: Path, proxy: Proxy, node_programs: Path
+) -> MakeNode:
+    """Makes one of our programs for Node by its name."""
+    workshop = Workshop(clients, client_home, work, proxy)
+    command = ["node", "--import", str(node_programs / "proxy.mjs")]
+    return lambda name: Sdk(workshop, [*command, node_programs / name])

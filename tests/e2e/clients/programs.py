@@ -181,3 +181,23 @@ class Codex:
 
 
 type Agent = OpenCode | Codex
+
+
+class Sdk:
+    """A program that asks once with a library, and prints what that made of the answer."""
+
+    def __init__(self, workshop: Workshop, command: Sequence[str | Path]) -> None:
+        self._workshop = workshop
+        self._command = command
+
+    def __call__(self, way: str, **wanted: Any) -> Any:
+        env = {
+            "OPENAI_BASE_URL": BASE_URL,
+            "OPENAI_API_KEY": CLIENT_KEY,
+            # It would be sent to api.openai.com.
+            "OPENAI_AGENTS_DISABLE_TRACING": "1",
+            "PYTHONUTF8": "1",
+        }
+        done = self._workshop.run([*self._command, way, json.dumps(wanted)], env)
+        assert (done.status, done.err) == (0, ""), done.shown
+        return json.loads(done.out)
