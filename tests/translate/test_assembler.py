@@ -152,8 +152,26 @@ def test_answer_without_words_is_complete() -> None:
     assert (made.status, made.output) == ("completed", [])
 
 
-def test_unknown_finish_reason_completes() -> None:
-    assert answer(text("a", "because"), DONE).status == "completed"
+@pytest.mark.parametrize(
+    ("finish", "status", "reason"),
+    [
+        ("stop", "completed", None),
+        ("tool_calls", "completed", None),
+        ("function_call", "completed", None),
+        ("because", "completed", None),
+        (None, "completed", None),
+        ("length", "incomplete", "max_output_tokens"),
+        ("max_tokens", "incomplete", "max_output_tokens"),
+        ("content_filter", "incomplete", "content_filter"),
+    ],
+)
+def test_finish_reason_decides_the_terminal_state(
+    finish: str | None, status: str, reason: str | None
+) -> None:
+    made = answer(text("a", finish), DONE)
+    assert made.status == status
+    assert (made.response["incomplete_details"] or {"reason": None}) == {"reason": reason}
+    assert [item["status"] for item in made.output] == [status]
 
 
 @pytest.mark.parametrize("reason", ["error", "insufficient_system_resource"])

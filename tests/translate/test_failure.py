@@ -156,8 +156,18 @@ def test_any_body_becomes_a_json_error_with_a_message(status: int, body: bytes) 
         ("invalid_parameter_error", "<400> x: Range of input length should be [1, 991808]"),
         (None, "The prompt (5 tokens) is longer than the model's context length (4)."),
         (None, "the request exceeds the available context size, try increasing it"),
+        (None, "Requested token count exceeds the model's maximum context length of 131072 tokens"),
+        (None, "The decoder prompt (length 9) is longer than the maximum model length of 8."),
+        (None, "The number of tokens to keep is greater than the context length"),
+        (None, "prompt too long; exceeded max context length by 4 tokens"),
+        (None, "Your input exceeds the context window of this model."),
+        (None, "Input length 9 exceeds the maximum allowed input length of 8 tokens"),
+        ("invalid_request_error", "Your request exceeded model token limit: 8 (requested: 9)"),
+        (None, "invalid params, context window exceeds limit"),
+        (None, "Prompt exceeds max length"),
         ("context_length_exceeded", "no"),
         ("exceed_context_size_error", "no"),
+        ("model_context_window_exceeded", "no"),
     ],
 )
 def test_words_for_a_full_context_become_the_code_that_makes_clients_compact(

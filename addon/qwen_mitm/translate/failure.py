@@ -19,9 +19,12 @@ from qwen_mitm.wire.chat import ENDED_WITH_AN_ERROR, ERROR_FINISH, Failure
 from qwen_mitm.wire.error_body import failure_in, read_json, readable, type_for
 
 _CONTEXT_LENGTH: Final = re.compile(
-    r"context_length_exceeded|exceed_context_size_error|maximum context length"
-    r"|model's context length|Range of input length should be"
-    r"|exceeds the available context size|exceeds the context window",
+    r"context_length_exceeded|exceed_context_size_error|model_context_window_exceeded"
+    r"|maximum context length|exceeded (?:max )?context length|greater than the context length"
+    r"|model's context length|longer than the maximum model length"
+    r"|Range of input length should be|exceeds max length|maximum allowed input length"
+    r"|exceeds the available context size|exceeds the context window|context window exceeds limit"
+    r"|exceeded model token limit",
     re.IGNORECASE,
 )
 # Model Studio's daily allocation, which no waiting within a turn refills.
