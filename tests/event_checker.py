@@ -10,6 +10,8 @@ from typing import Any, Final
 # An event is checked field by field; a static type would claim what the checker is there to prove.
 type Event = dict[str, Any]
 
+#: What a check raises: something that is there without being of its form fails in other ways.
+FAULTS: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 CHANGING_KEYS: Final = frozenset(
     ["status", "completed_at", "error", "incomplete_details", "output", "usage", "service_tier"]
 )
@@ -66,6 +68,69 @@ WHOLE_CALLS: Final = {
     "apply_patch_call": "operation",
 }
 CALLS: Final = GROWING_CALLS.keys() | WHOLE_CALLS.keys()
+_TEXT_PLACE: Final = frozenset({"item_id", "output_index", "content_index"})
+_SUMMARY_PLACE: Final = frozenset({"item_id", "output_index", "summary_index"})
+_CALL_PLACE: Final = frozenset({"item_id", "output_index"})
+#: What an event has besides ``type`` and ``sequence_number``.
+EVENT_KEYS: Final = {
+    "response.created": {"response"},
+    "response.in_progress": {"response"},
+    "response.completed": {"response"},
+    "response.incomplete": {"response"},
+    "response.failed": {"response"},
+    "response.output_item.added": {"output_index", "item"},
+    "response.output_item.done": {"output_index", "item"},
+    "response.content_part.added": _TEXT_PLACE | {"part"},
+    "response.content_part.done": _TEXT_PLACE | {"part"},
+    "response.output_text.delta": _TEXT_PLACE | {"delta", "logprobs"},
+    "response.output_text.done": _TEXT_PLACE | {"text", "logprobs"},
+    "response.refusal.delta": _TEXT_PLACE | {"delta"},
+    "response.refusal.done": _TEXT_PLACE | {"refusal"},
+    "response.reasoning_text.delta": _TEXT_PLACE | {"delta"},
+    "response.reasoning_text.done": _TEXT_PLACE | {"text"},
+    "response.reasoning_summary_part.added": _SUMMARY_PLACE | {"part"},
+    "response.reasoning_summary_part.done": _SUMMARY_PLACE | {"part"},
+    "response.reasoning_summary_text.delta": _SUMMARY_PLACE | {"delta"},
+    "response.reasoning_summary_text.done": _SUMMARY_PLACE | {"text"},
+    "response.function_call_arguments.delta": _CALL_PLACE | {"delta"},
+    "response.function_call_arguments.done": _CALL_PLACE | {"name", "arguments"},
+    "response.custom_tool_call_input.delta": _CALL_PLACE | {"delta"},
+    "response.custom_tool_call_input.done": _CALL_PLACE | {"input"},
+    "response.compaction.compacting": _CALL_PLACE,
+}
+#: What an item has besides ``type``, ``id`` and ``status``, and what it may have.
+ITEM_KEYS: Final[dict[str, tuple[set[str], set[str]]]] = {
+    "message": ({"role", "content"}, set()),
+    "reasoning": ({"summary"}, {"content", "encrypted_content"}),
+    "function_call": ({"call_id", "name", "arguments"}, {"namespace"}),
+    "custom_tool_call": ({"call_id", "name", "input"}, {"namespace"}),
+    "tool_search_call": ({"call_id", "execution", "arguments"}, set()),
+    "local_shell_call": ({"call_id", "action"}, set()),
+    "shell_call": ({"call_id", "action", "environment"}, set()),
+    "apply_patch_call": ({"call_id", "operation"}, set()),
+    "compaction": ({"encrypted_content"}, set()),
+}
+PART_KEYS: Final = {
+    "output_text": {"type", "text", "annotations", "logprobs"},
+    "refusal": {"type", "refusal"},
+    "reasoning_text": {"type", "text"},
+    "summary_text": {"type", "text"},
+}
+#: Those that clients act on (responses-to-chat §10).
+ERROR_CODES: Final = frozenset(
+    [
+        "context_length_exceeded",
+        "insufficient_quota",
+        "rate_limit_exceeded",
+        "server_is_overloaded",
+        "slow_down",
+        "invalid_prompt",
+        "usage_not_included",
+        "bio_policy",
+        "cyber_policy",
+        "server_error",
+    ]
+)
 PART_KINDS: Final = {
     "output_text": ("message", "text"),
     "refusal": ("message", "refusal"),
@@ -80,35 +145,54 @@ def events_of(stream: bytes) -> list[Event]:
     assert text.endswith("\n\n"), "the stream does not end with a blank line"
     frames = text[:-2].split("\n\n")
     assert frames[-1] == "data: [DONE]", "the stream does not end with [DONE]"
-    events = []
-    for frame in frames[:-1]:
-        lines = frame.split("\n")
-        assert len(lines) == 2, f"a frame has {len(lines)} lines: {frame[:200]}"
-        assert lines[0].startswith("event: "), f"a frame does not name its event: {frame[:200]}"
-        assert lines[1].startswith("data: "), f"a frame has no data: {frame[:200]}"
-        event = json.loads(lines[1].removeprefix("data: "))
-        name = lines[0].removeprefix("event: ")
-        assert name == event["type"], f"the frame is named {name}, its type is {event['type']}"
-        events.append(event)
-    return events
+    return [_event(frame) for frame in frames[:-1]]
+
+
+def _event(frame: str) -> Event:
+    lines = frame.split("\n")
+    assert len(lines) == 2, f"a frame has {len(lines)} lines: {frame[:200]}"
+    assert lines[0].startswith("event: "), f"a frame does not name its event: {frame[:200]}"
+    assert lines[1].startswith("data: "), f"a frame has no data: {frame[:200]}"
+    event: Event = json.loads(lines[1].removeprefix("data: "))
+    name = lines[0].removeprefix("event: ")
+    assert name == event["type"], f"the frame is named {name}, its type is {event['type']}"
+    return event
+
+
+def check_stream(stream: bytes, *, whole: bool) -> None:
+    """A stream as a client gets it, with heartbeats; or the beginning of one."""
+    whole_frames = stream if whole else stream[: stream.rfind(b"\n\n") + 2]
+    frames = whole_frames.decode("utf-8").split("\n\n")
+    text = "\n\n".join(frame for frame in frames if not frame.startswith(":"))
+    if whole or "data: [DONE]" in frames:
+        check_events(events_of(text.encode("utf-8")))
+    elif text:
+        check_beginning([_event(frame) for frame in text.removesuffix("\n\n").split("\n\n")])
 
 
 def check_events(events: list[Event]) -> None:
     """Raises an AssertionError that says which rule the events of one whole response break."""
     types = [event["type"] for event in events]
-    assert types[:2] == ["response.created", "response.in_progress"], (
-        f"a response starts with created and in_progress, not with {types[:2]}"
+    terminal = [name for name in types if name in TERMINAL]
+    assert len(terminal) == 1, f"a response has one terminal event, not {terminal}"
+    assert types[-1] == terminal[0], f"events follow {terminal[0]}: {types[-1]}"
+    check_beginning(events)
+
+
+def check_beginning(events: list[Event]) -> None:
+    """The same for a response of which not all events are there."""
+    types = [event["type"] for event in events[:2]]
+    assert types == ["response.created", "response.in_progress"][: len(types)], (
+        f"a response starts with created and in_progress, not with {types}"
     )
     for number, event in enumerate(events):
         assert event.get("sequence_number") == number, (
             f"event {number} ({event['type']}) has sequence_number {event.get('sequence_number')}"
         )
-    terminal = [name for name in types if name in TERMINAL]
-    assert len(terminal) == 1, f"a response has one terminal event, not {terminal}"
-    assert types[-1] == terminal[0], f"events follow {terminal[0]}: {types[-1]}"
-    checker = _Checker(events[0]["response"])
-    for event in events:
-        checker.take(event)
+    if events:
+        checker = _Checker(events[0]["response"])
+        for event in events:
+            checker.take(event)
 
 
 @dataclass
@@ -137,8 +221,8 @@ class _Item:
 class _Checker:
     def __init__(self, first: Event) -> None:
         self._first = first
-        self._obfuscated: bool | None = None
         self._items: list[_Item] = []
+        self._obfuscated: bool | None = None
         self._handlers: dict[str, Callable[[Event], None]] = {
             "response.created": self._running,
             "response.in_progress": self._running,
@@ -164,7 +248,27 @@ class _Checker:
     def take(self, event: Event) -> None:
         handler = self._handlers.get(event["type"])
         assert handler is not None, f"there is no event {event['type']}"
+        self._check_keys(event)
         handler(event)
+
+    def _check_keys(self, event: Event) -> None:
+        expected = {"type", "sequence_number", *EVENT_KEYS[event["type"]]}
+        if event["type"].endswith(".delta"):
+            # All deltas of a response have it, or none (§3).
+            obfuscated = "obfuscation" in event
+            before = self._obfuscated
+            assert before in (None, obfuscated), f"{event['type']}: obfuscation sometimes"
+            self._obfuscated = obfuscated
+            if obfuscated:
+                assert type(event["obfuscation"]) is str, "obfuscation is no string"
+                expected.add("obfuscation")
+        assert event.keys() == expected, (
+            f"{event['type']}: keys {sorted(event.keys() ^ expected)} are wrong or missing"
+        )
+        for place in ("output_index", "content_index", "summary_index"):
+            assert type(event.get(place, 0)) is int, f"{event['type']}: {place} is no integer"
+        if "delta" in event:
+            assert type(event["delta"]) is str, f"{event['type']}: the delta is no string"
 
     def _snapshot(self, event: Event) -> Event:
         response: Event = event["response"]
@@ -192,6 +296,10 @@ class _Checker:
         assert event["output_index"] == len(self._items), (
             f"item {len(self._items)} has output_index {event['output_index']}"
         )
+        self._check_item_keys(item)
+        for other in self._items:
+            closed_call = other.added["type"] in CALLS and other.done is not None
+            assert not closed_call, f"{item['id']} is added after {other.name} is done"
         prefix = ID_PREFIXES[item["type"]]
         assert item["id"].startswith(prefix), f"a {item['type']} has id {item['id']}"
         assert item["id"] not in {it.added["id"] for it in self._items}, f"{item['id']} comes twice"
@@ -210,6 +318,25 @@ class _Checker:
             assert item["summary"] == [], f"{item['id']} has no summary"
         self._items.append(_Item(item))
 
+    def _check_item_keys(self, item: Event) -> None:
+        required, optional = ITEM_KEYS[item["type"]]
+        keys = item.keys() - {"type", "id", "status"}
+        assert required <= keys <= required | optional, (
+            f"{item['id']}: keys {sorted(keys ^ required)} are wrong or missing"
+        )
+        for key in {"name", "namespace", "arguments", "input", "encrypted_content"} & keys:
+            is_object = item["type"] == "tool_search_call" and key == "arguments"
+            assert type(item[key]) is (dict if is_object else str), f"{item['id']}: {key}"
+        if item["type"] == "message":
+            assert item["role"] == "assistant", f"{item['id']} has the role {item['role']}"
+        if item["type"] == "tool_search_call":
+            assert item["execution"] == "client", f"{item['id']} is executed by nobody"
+        for part in [*item.get("content", []), *item.get("summary", [])]:
+            self._check_part_keys(part)
+
+    def _check_part_keys(self, part: Event) -> None:
+        assert part.keys() == PART_KEYS[part["type"]], f"a part is {part}"
+
     def _check_new_call(self, item: Event) -> None:
         if item["type"] in GROWING_CALLS:
             key = GROWING_CALLS[item["type"]]
@@ -219,6 +346,9 @@ class _Checker:
             assert type(item[WHOLE_CALLS[item["type"]]]) is dict, f"{item['id']} is about nothing"
             assert "name" not in item, f"{item['id']} has a name"
         assert item["call_id"], f"{item['id']} has no call_id"
+        assert item["id"] != ID_PREFIXES[item["type"]] + item["call_id"], (
+            f"{item['id']} is made from its call_id"
+        )
         call_ids = {it.added.get("call_id") for it in self._items}
         assert item["call_id"] not in call_ids, f"{item['call_id']} comes twice"
 
@@ -235,6 +365,7 @@ class _Checker:
     def _part_added(self, event: Event) -> None:
         item = self._open_item(event)
         kind = event["part"]["type"]
+        self._check_part_keys(event["part"])
         item_type, key = PART_KINDS[kind]
         assert item_type == item.added["type"], f"{item.name} has a part {kind}"
         assert event["part"][key] == "", f"a part of {item.name} is added with text"
@@ -265,18 +396,22 @@ class _Checker:
         self._check_delta(event, item)
         if part.type == "output_text":
             assert type(event["logprobs"]) is list, f"{item.name} has a delta without logprobs"
+            for logprob in event["logprobs"]:
+                self._check_logprob(logprob, {"token", "logprob"})
             part.logprobs += event["logprobs"]
         part.text += event["delta"]
 
     def _check_delta(self, event: Event, item: _Item) -> None:
         assert event["delta"], f"{item.name} has an empty delta"
-        obfuscated = "obfuscation" in event
-        assert self._obfuscated in (None, obfuscated), "some deltas are obfuscated, others are not"
-        self._obfuscated = obfuscated
-        if obfuscated:
+        if self._obfuscated:
             told = json.dumps(event["delta"], ensure_ascii=False) + event["obfuscation"]
             size = len(told.encode("utf-8", "backslashreplace"))
             assert size % BLOCK == 0, f"{item.name} has a delta of {size} bytes with its noise"
+
+    def _check_logprob(self, logprob: Event, keys: set[str]) -> None:
+        assert logprob.keys() == keys | {"top_logprobs"}, f"a logprob is {logprob}"
+        for alternative in logprob["top_logprobs"]:
+            assert alternative.keys() == keys, f"an alternative is {alternative}"
 
     def _check_text_type(self, event: Event, part: _Part) -> None:
         name = event["type"].split(".")[1].replace("reasoning_summary_text", "summary_text")
@@ -297,10 +432,13 @@ class _Checker:
         value = event["part"]
         assert part.text_done, f"a part of {item.name} is done before its text"
         assert value["type"] == part.type, f"a part of {item.name} has changed its type"
+        self._check_part_keys(value)
         assert value[PART_KINDS[part.type][1]] == part.text, f"{item.name}: other text in the part"
         if part.type == "output_text":
             assert value["annotations"] == [], f"{item.name} has annotations"
             assert len(value["logprobs"]) == len(part.logprobs), f"{item.name} loses logprobs"
+            for logprob in value["logprobs"]:
+                self._check_logprob(logprob, {"token", "logprob", "bytes"})
         part.done = True
         part.value = value
 
@@ -367,6 +505,7 @@ class _Checker:
 
     def _check_item(self, item: _Item, value: Event) -> None:
         """An item as it is now, against all that the events have told of it."""
+        self._check_item_keys(value)
         for key in ("type", "id", "call_id", "name", "namespace", "role"):
             assert value.get(key) == item.added.get(key), f"{item.name}: {key} has changed"
         if value["type"] in GROWING_CALLS:
@@ -392,6 +531,9 @@ class _Checker:
         assert (type(response["completed_at"]) is int) == (status == "completed"), (
             f"completed_at is {response['completed_at']} in {event['type']}"
         )
+        assert (response["completed_at"] or response["created_at"]) >= response["created_at"], (
+            "the response was completed before it was created"
+        )
         if status == "failed":
             self._check_failed(response)
             return
@@ -401,13 +543,17 @@ class _Checker:
             assert item.done is not None, f"{item.name} is not done before {event['type']}"
             if status == "completed" and item.added["type"] != "compaction":
                 assert item.done["status"] == "completed", f"{item.name} is not completed"
+            elif item.added["type"] not in CALLS and item is not self._items[-1]:
+                # The calls after it may be cut all the same (§10).
+                assert item.done["status"] == "completed", f"{item.name} is cut but not the last"
         assert response["output"] == [item.done for item in self._items], (
             "the output is not the items as they were done"
         )
 
     def _check_failed(self, response: Event) -> None:
         error = response["error"]
-        assert error["code"], "the error has no code"
+        assert error.keys() == {"code", "message"}, f"the error is {error}"
+        assert error["code"] in ERROR_CODES, f"no client knows the code {error['code']}"
         assert error["message"], "the error has no message"
         # A compaction has no status that says that it was cut, so it is there whole or not at all.
         items = [it for it in self._items if it.done or it.added["type"] != "compaction"]
@@ -421,6 +567,13 @@ class _Checker:
 
     def _check_usage(self, usage: Any) -> None:
         assert usage is not None, "the terminal event has no usage"
+        assert usage.keys() == {
+            "input_tokens",
+            "input_tokens_details",
+            "output_tokens",
+            "output_tokens_details",
+            "total_tokens",
+        }, f"usage is {usage}"
         counts = [
             usage["input_tokens"],
             usage["output_tokens"],

@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,9 +17,11 @@ from qwen_mitm.translate.demands import Demands
 from qwen_mitm.turn import Turn
 from tests.event_checker import check_events, events_of
 from tests.stored_turns import Nothing
+from tests.translate.answers import numbered_ids
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
 FIELDS: HeaderFields = (
     (b"Host", b"portal.qwen.ai"),
     (b"Authorization", b"Bearer fake-client-key"),
@@ -49,7 +52,8 @@ def to_portal(model: str, demands: Demands) -> Dialect:
 def a_turn(*, stream: bool = True, tools: list[object] | None = None, **fields: object) -> Turn:
     body = {"model": "m", "input": "hi", "stream": stream, "tools": tools or []}
     arrival = Arrival("POST", "/v1/responses?beta=true", FIELDS)
-    turn = begin(arrival, json.dumps(body | fields).encode(), to_portal, AROUND)
+    around = replace(AROUND, new_id=numbered_ids())
+    turn = begin(arrival, json.dumps(body | fields).encode(), to_portal, around)
     assert isinstance(turn, Turn)
     return turn
 

@@ -5,9 +5,25 @@ from pathlib import Path
 import pytest
 
 from qwen_mitm.simulator import SimulatorProcess
+from tests.conftest import judge
 from tests.e2e.proxy import Proxy
+from tests.e2e.traffic import TRAFFIC, install
 
 FAKE_KEY = "fake-account-key-1"
+
+install()
+
+
+@pytest.fixture(autouse=True)
+def all_traffic_is_valid(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every streamed answer that a client got and every Chat request that a simulator received
+    obeys the checkers; ``all_that_is_made_is_valid`` has the marker that says why not."""
+    TRAFFIC.begin()
+    yield
+    if marker := request.node.get_closest_marker("sends_chat_itself"):
+        assert marker.args, "sends_chat_itself needs a reason"
+        TRAFFIC.forget_requests()
+    judge(request, TRAFFIC.faults())
 
 
 @pytest.fixture(scope="session")

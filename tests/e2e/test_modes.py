@@ -330,6 +330,7 @@ def test_a_host_header_in_a_plain_request_does_not_fetch_the_bearer(
 # Other paths of a claimed host -------------------------------------------------------------------
 
 
+@pytest.mark.sends_chat_itself("other paths pass untouched")
 @pytest.mark.parametrize("http2", [False, True])
 def test_other_paths_pass_untouched_but_authenticated(
     proxy: Proxy, simulator: SimulatorProcess, http2: bool
@@ -368,6 +369,7 @@ def test_other_paths_pass_untouched_but_authenticated(
     assert simulator.requests()[-1]["body"].encode() == chat
 
 
+@pytest.mark.sends_chat_itself("other paths pass untouched")
 @pytest.mark.parametrize("behaviour", ["401", "429+retry-after-3", "502", "gzip", "500-empty"])
 def test_a_passed_answer_keeps_status_headers_and_bytes(
     proxy: Proxy, simulator: SimulatorProcess, behaviour: str
@@ -570,6 +572,7 @@ def test_a_web_page_is_refused(
     assert simulator.requests() == []
 
 
+@pytest.mark.sends_chat_itself("other paths pass untouched")
 def test_a_local_key_lets_in_who_has_it(
     start_proxy: StartProxy, simulator: SimulatorProcess
 ) -> None:

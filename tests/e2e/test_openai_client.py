@@ -104,7 +104,7 @@ def test_text_arrives_whole_with_its_usage(
     assert usage.total_tokens == usage.input_tokens + usage.output_tokens
     assert usage.output_tokens_details.reasoning_tokens == 0
     (received,) = simulator.requests(received=1)
-    check_chat(received["json"])
+    check_chat(received["json"], "generic")
     assert received["json"]["messages"][0] == {"role": "system", "content": "Be brief."}
     assert received["json"]["temperature"] == 0
 
@@ -158,7 +158,7 @@ def test_a_round_trip_of_two_parallel_calls_ends_in_their_results(
     ]
     assert second.output_text == "The tools said “rain” and “noon”. That is all I needed."
     received = simulator.requests(received=2)[1]["json"]
-    check_chat(received)
+    check_chat(received, "generic")
     assistant, *results = received["messages"][1:]
     assert [call["id"] for call in assistant["tool_calls"]] == [call.call_id for call in calls]
     assert [message["tool_call_id"] for message in results] == [call.call_id for call in calls]

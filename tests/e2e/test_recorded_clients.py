@@ -96,7 +96,7 @@ def test_a_recorded_request_is_answered(
         "text/event-stream" if request.body.get("stream") else "application/json"
     )
     (received,) = simulator.requests()
-    check_chat(received["json"])
+    check_chat(received["json"], "generic")
     assert header(received, "authorization") == f"Bearer {FAKE_KEY}"
     names = [key.lower() for key, _ in received["headers"]]
     assert [key for key in names if key.startswith(OF_THE_CLIENT)] == []

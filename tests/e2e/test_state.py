@@ -71,7 +71,7 @@ def test_a_tool_round_trip_sends_only_what_is_new(
     assert answered.status == "completed"
     assert answered.previous_response_id == asked.id
     received = simulator.requests(received=2)[-1]["json"]
-    check_chat(received)
+    check_chat(received, "generic")
     assert [message["role"] for message in received["messages"]] == [
         "system",
         "user",

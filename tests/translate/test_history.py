@@ -352,7 +352,7 @@ def test_no_history_breaks_the_rules_of_a_strict_host(
 
     body = sent({"input": [*items, *trigger]}, provider=provider)
 
-    check_chat(body)
+    check_chat(body, provider)
     assert (body["messages"][-1] == user(INSTRUCTION)) == compacts
     made = [it for it in items if it.get("type", "").endswith("_call")]
     calls = [it["call_id"] for it in made if "call_id" in it]

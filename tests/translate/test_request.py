@@ -122,7 +122,7 @@ def test_requests_of_real_clients_become_requests_that_every_host_takes(
 
     for profile in PROFILES.values():
         body = json.loads(chat_body(translation.chat, profile, stream=True))
-        check_chat(body)
+        check_chat(body, profile.name)
         allowed = {"model", "messages", "tools", "tool_choice", "parallel_tool_calls"}
         allowed |= {"max_tokens", "response_format", "preserve_thinking", *STREAMED}
         assert body.keys() <= allowed
@@ -207,7 +207,7 @@ RESPONSES_LITE: dict[str, Any] = {
 def test_tools_of_an_item_are_offered_and_leave_no_message() -> None:
     body = sent(RESPONSES_LITE)
 
-    check_chat(body)
+    check_chat(body, "generic")
     assert sketch(body) == "system user assistant+exec tool"
     assert [tool["function"]["name"] for tool in body["tools"]] == ["exec", "wait", "agents__f"]
     assert (body["tool_choice"], body["parallel_tool_calls"]) == ("auto", False)

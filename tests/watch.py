@@ -1,0 +1,89 @@
+"""Sees every stream of events that is written and every Chat request that is built, in any test.
+
+``conftest`` installs it before a test module can import what it looks at; what it saw is judged at
+the end of each test, also where the test itself looks at nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import wraps
+from typing import Final
+from weakref import WeakSet
+
+from qwen_mitm.providers import Profile
+from qwen_mitm.translate import chat_body as chat_body_module
+from qwen_mitm.translate.events import EventWriter
+from qwen_mitm.wire.chat_request import ChatRequest
+from tests.chat_checker import check_chat
+from tests.event_checker import FAULTS, check_stream
+
+_TERMINAL: Final = re.compile(rb"^event: response\.(completed|incomplete|failed)$", re.MULTILINE)
+_DONE: Final = b"data: [DONE]\n\n"
+
+
+class Watch:
+    """What the test that is running has made so far."""
+
+    def __init__(self) -> None:
+        self._open: dict[EventWriter, list[bytes]] = {}
+        self._ended: WeakSet[EventWriter] = WeakSet()
+        self._faults: list[str] = []
+
+    def begin(self) -> None:
+        self._open.clear()
+        self._faults.clear()
+
+    def faults(self) -> list[str]:
+        """One line for each rule that was broken since ``begin``."""
+        for pieces in self._open.values():
+            self._judge(b"".join(pieces), whole=False)
+        self._open.clear()
+        return self._faults
+
+    def written(self, writer: EventWriter, frames: bytes) -> None:
+        if writer in self._ended:
+            self._faults.append(f"a stream went on after its end: {frames.decode()[:2000]}")
+            return
+        self._open.setdefault(writer, []).append(frames)
+        if _TERMINAL.search(frames):
+            self._ended.add(writer)
+            self._judge(b"".join(self._open.pop(writer)) + _DONE, whole=True)
+
+    def built(self, body: bytes, profile: Profile) -> None:
+        try:
+            check_chat(json.loads(body), profile.name)
+        except FAULTS as error:
+            self._faults.append(f"a request for {profile.name}: {error!r} {body.decode()[:2000]}")
+
+    def _judge(self, stream: bytes, *, whole: bool) -> None:
+        try:
+            check_stream(stream, whole=whole)
+        except FAULTS as error:
+            self._faults.append(f"a stream: {error!r} {stream.decode()[:2000]}")
+
+
+WATCH: Final = Watch()
+
+
+def install() -> None:
+    """Let everything that imports the two from now on be seen."""
+    take = EventWriter.take
+    build = chat_body_module.chat_body
+
+    @wraps(take)
+    def taken(self: EventWriter) -> bytes:
+        frames = take(self)
+        if frames:
+            WATCH.written(self, frames)
+        return frames
+
+    @wraps(build)
+    def built(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
+        body = build(chat, profile, stream=stream)
+        WATCH.built(body, profile)
+        return body
+
+    EventWriter.take = taken  # type: ignore[method-assign]
+    chat_body_module.chat_body = built
