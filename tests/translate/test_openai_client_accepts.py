@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import openai
@@ -16,9 +15,7 @@ FINAL = ("response.completed", "response.incomplete", "response.failed")
 
 
 def transcript(case: str) -> Answer:
-    folder: Path = TRANSCRIPTS / case
-    context = context_of((folder / "request.json").read_bytes())
-    return Answer([(folder / "upstream.sse").read_bytes()], context)
+    return Answer([(TRANSCRIPTS / case / "upstream.sse").read_bytes()], context_of(case))
 
 
 def client_of(answer: Answer) -> openai.OpenAI:

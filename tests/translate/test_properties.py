@@ -48,7 +48,7 @@ def transcript(case: str) -> bytes:
 def cut_answer(case: str, cuts: list[int]) -> bytes:
     stream = transcript(case)
     pieces = [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])]
-    return Answer(pieces, context_of((TRANSCRIPTS / case / "request.json").read_bytes())).stream
+    return Answer(pieces, context_of(case)).stream
 
 
 @given(case=st.sampled_from(CASES), data=st.data())
