@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from qwen_mitm.providers import Profile
 from qwen_mitm.translate import chat_body as chat_body_module
+from qwen_mitm.translate.draft import AnswerContext, ResponseDraft
 from qwen_mitm.translate.events import EventWriter
 from qwen_mitm.wire.chat_request import ChatRequest
 from tests.chat_checker import check_chat
@@ -27,6 +28,8 @@ class Watch:
     """What the test that is running has made so far."""
 
     def __init__(self) -> None:
+        self._responses: WeakSet[EventWriter] = WeakSet()
+        """The writers of whole responses; some tests write single events."""
         self._open: dict[EventWriter, list[bytes]] = {}
         self._ended: WeakSet[EventWriter] = WeakSet()
         self._faults: list[str] = []
@@ -42,7 +45,12 @@ class Watch:
         self._open.clear()
         return self._faults
 
+    def begun(self, draft: ResponseDraft) -> None:
+        self._responses.add(draft.events)
+
     def written(self, writer: EventWriter, frames: bytes) -> None:
+        if writer not in self._responses:
+            return
         if writer in self._ended:
             self._faults.append(f"a stream went on after its end: {frames.decode()[:2000]}")
             return
@@ -68,9 +76,15 @@ WATCH: Final = Watch()
 
 
 def install() -> None:
-    """Let everything that imports the two from now on be seen."""
+    """Let everything that imports these from now on be seen."""
+    begin = ResponseDraft.__init__
     take = EventWriter.take
     build = chat_body_module.chat_body
+
+    @wraps(begin)
+    def begun(self: ResponseDraft, context: AnswerContext) -> None:
+        begin(self, context)
+        WATCH.begun(self)
 
     @wraps(take)
     def taken(self: EventWriter) -> bytes:
@@ -85,5 +99,6 @@ def install() -> None:
         WATCH.built(body, profile)
         return body
 
+    ResponseDraft.__init__ = begun  # type: ignore[method-assign]
     EventWriter.take = taken  # type: ignore[method-assign]
     chat_body_module.chat_body = built
