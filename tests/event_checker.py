@@ -190,7 +190,7 @@ def check_beginning(events: list[Event]) -> None:
             f"event {number} ({event['type']}) has sequence_number {event.get('sequence_number')}"
         )
     if events:
-        checker = _Checker(events[0]["response"])
+        checker = _Checker(events[0]["response"], events[0].get("stream_id"))
         for event in events:
             checker.take(event)
 
@@ -219,8 +219,9 @@ class _Item:
 
 
 class _Checker:
-    def __init__(self, first: Event) -> None:
+    def __init__(self, first: Event, lane: object) -> None:
         self._first = first
+        self._lane = lane
         self._items: list[_Item] = []
         self._obfuscated: bool | None = None
         self._handlers: dict[str, Callable[[Event], None]] = {
@@ -253,6 +254,9 @@ class _Checker:
 
     def _check_keys(self, event: Event) -> None:
         expected = {"type", "sequence_number", *EVENT_KEYS[event["type"]]}
+        # The events of a lane of WebSocket mode name it (§13).
+        expected |= set() if self._lane is None else {"stream_id"}
+        assert event.get("stream_id") == self._lane, f"{event['type']} is of another lane"
         if event["type"].endswith(".delta"):
             # All deltas of a response have it, or none (§3).
             obfuscated = "obfuscation" in event
