@@ -387,6 +387,25 @@ def test_text_that_looked_like_a_running_total_comes_before_what_follows_it() ->
     assert answer(text("1"), text("10"), last, chunk(finish="stop")).texts == ["110!"]
 
 
+def test_the_tokens_of_a_character_in_pieces_are_all_scored() -> None:
+    def scored(content: str, *tokens: str, finish: str | None = None) -> bytes:
+        scores: JsonObject = {"content": [{"token": it, "logprob": -1.0} for it in tokens]}
+        choice: JsonObject = {"index": 0, "delta": {"content": content}, "finish_reason": finish}
+        return event({"choices": [{**choice, "logprobs": scores}]})
+
+    made = answer(
+        scored("Hi", "Hi"),
+        scored("", "\\xf0\\x9f"),
+        scored("\U0001f600", "\\x98\\x80"),
+        scored("", "<|im_end|>", finish="stop"),
+    )
+    (part,) = made.output[0]["content"]
+    assert part["text"] == "Hi\U0001f600"
+    assert [it["token"] for it in part["logprobs"]] == ["Hi", "\\xf0\\x9f", "\\x98\\x80"]
+    deltas = made.of_type("response.output_text.delta")
+    assert [len(it["logprobs"]) for it in deltas] == [1, 2]
+
+
 def test_a_rule_in_the_last_chunk_is_no_replay_of_the_one_before() -> None:
     rule = "=" * 64
     assert answer(text(rule), text(rule, "stop")).texts == [rule * 2]

@@ -45,3 +45,9 @@ def test_a_chat_request_streams_when_the_client_does() -> None:
     assert chat.path == "/chat/completions"
     assert json.loads(chat.body(stream=True))["stream"] is True
     assert "stream" not in json.loads(chat.body(stream=False))
+
+
+def test_a_summary_is_streamed_also_for_a_client_that_does_not_stream() -> None:
+    translation = translated({"input": "hi"}, compact=True)
+    chat = ChatRendition(translation, PROFILES["dashscope"], plain_context())
+    assert json.loads(chat.body(stream=False))["stream"] is True

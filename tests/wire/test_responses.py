@@ -36,10 +36,14 @@ def test_unknown_fields_that_ask_for_something_are_named() -> None:
         b'{"model": "m", "context_management": [{"type": "compaction"}], "seed": 0, "echo": false,'
         b' "model_copy": 1, "moderation": {}, "image": null, "stop": [], "suffix": "",'
         b' "client_metadata": {"x": 1}, "prompt_cache_retention": "24h",'
-        b' "prompt_cache_options": {"mode": "explicit"}}'
+        b' "prompt_cache_options": {"mode": "explicit"}, "text": {"verbosity": "low", "x": 1},'
+        b' "reasoning": {"effort": "low", "mode": "pro", "context": null}}'
     )
 
-    assert request.unknown_fields == ["context_management", "seed", "echo", "model_copy"]
+    assert request.unknown_fields == [
+        *("context_management", "seed", "echo", "model_copy"),
+        *("reasoning.mode", "text.x"),
+    ]
 
 
 def test_null_means_absent() -> None:

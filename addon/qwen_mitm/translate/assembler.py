@@ -27,6 +27,7 @@ from qwen_mitm.wire.chat import (
     Choice,
     EndOfAnswer,
     Failure,
+    Logprob,
     ToolCallDelta,
     Usage,
 )
@@ -59,6 +60,8 @@ class Assembler:
         self._thought: Reasoning | None = None
         """At most one of the two is open; calls stay open until the end."""
         self._calls = CallFragments(context.tools)
+        self._scores: list[Logprob] = []
+        """Those of tokens that are a part of a character: their text comes with a later one."""
         self._text_deltas = CumulativeDeltas()
         self._thought_deltas = CumulativeDeltas()
 
@@ -168,6 +171,8 @@ class Assembler:
             return
         if thought := delta.reasoning:
             self._think(thought)
+        if choice.logprobs is not None and (delta.content or self._message is not None):
+            self._scores += choice.logprobs.content or ()
         if delta.content:
             self._say(delta.content, choice)
         if delta.refusal:
@@ -201,9 +206,10 @@ class Assembler:
         self._thought.part.append(thought)
 
     def _say(self, text: str, choice: Choice) -> None:
-        if choice.logprobs is not None and choice.logprobs.content:
+        if self._scores:
             self._release()
-            self._part(OUTPUT_TEXT).append_scored(text, choice.logprobs.content)
+            self._part(OUTPUT_TEXT).append_scored(text, self._scores)
+            self._scores = []
             return
         if choice.finish_reason and self._finish_reason is None and self._repeats_all(text):
             return
@@ -273,6 +279,7 @@ class Assembler:
             if item is not None:
                 item.close("completed")
         self._thought = self._message = None
+        self._scores.clear()
 
     def _release(self) -> None:
         """Writes what was held back as a possible running total: no text follows it."""

@@ -62,7 +62,8 @@ class ChatRendition:
         return self.translation.report
 
     def body(self, *, stream: bool) -> bytes:
-        stream = stream or self.profile.stream_only
+        # A summary takes long, and gateways give up what is silent for long.
+        stream = stream or self.profile.stream_only or self.translation.compacts
         return chat_body(self.translation.chat, self.profile, stream=stream)
 
     def answering(self, draft: ResponseDraft, terms: Terms) -> Answering[ChatChunk]:

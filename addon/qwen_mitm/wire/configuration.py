@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from qwen_mitm.wire.content import Wire
 from qwen_mitm.wire.request_tools import AnyObject, Echoed
@@ -13,6 +13,8 @@ type Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"
 
 
 class ReasoningConfig(Wire):
+    model_config = ConfigDict(extra="allow")
+
     effort: Effort | None = None
     summary: str | None = None
     generate_summary: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qwen_mitm.wire.configuration import ReasoningConfig, TextConfig
 from qwen_mitm.wire.content import Wire
@@ -69,9 +69,16 @@ class ResponsesRequest(Wire):
     @property
     def unknown_fields(self) -> list[str]:
         """What the client asks for by fields that are not here; hints excepted."""
-        extra = self.model_extra or {}
-        asked = [name for name, value in extra.items() if value not in (None, [], {}, "")]
-        return [name for name in asked if name not in _HINTS]
+        nested = {"reasoning": self.reasoning, "text": self.text}
+        return [
+            *(name for name in _asked(self) if name not in _HINTS),
+            *(f"{outer}.{name}" for outer, part in nested.items() if part for name in _asked(part)),
+        ]
+
+
+def _asked(part: BaseModel) -> list[str]:
+    extra = part.model_extra or {}
+    return [name for name, value in extra.items() if value not in (None, [], {}, "")]
 
 
 def parse_request(body: bytes) -> ResponsesRequest:
