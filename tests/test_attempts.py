@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 
 from qwen_mitm.accounts.ledger import Ledger
+from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.attempts import Attempts
 from qwen_mitm.errors import BridgeError, NoUsableAccount, UpstreamRefused
@@ -22,10 +23,13 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.preparing import Prepared, Preparer
 from qwen_mitm.providers import Dialect
 from qwen_mitm.settings import Settings
+from qwen_mitm.translate.answering import MendingPartReader
 from qwen_mitm.translate.demands import Demands
-from qwen_mitm.wire.chat import Failure
+from qwen_mitm.wire.chat import ChatChunk, Failure
+from qwen_mitm.wire.chat_request import ChatRequest
 
 START_MS = 1_790_000_000_000
 BURST = Refused(429, {"retry-after": "7"}, b"Throttling.RateQuota")
@@ -40,6 +44,7 @@ class Letter:
 
     def __init__(self, demands: Demands | None = None) -> None:
         self.demands = demands or Demands()
+        self.reader: MendingPartReader[ChatChunk] | None = None
         self.outcome: Outcome | None = None
 
     def request(self, base_path: str, dialect: Dialect) -> HttpRequest:
@@ -47,21 +52,36 @@ class Letter:
         body = dialect.profile.name.encode()
         return HttpRequest(f"{base_path}/chat/completions", fields, body)
 
+    def chat(self, dialect: Dialect) -> ChatRequest:
+        return ChatRequest(model=dialect.profile.name, system=None, messages=())
+
+    def read_with(self, reader: MendingPartReader[ChatChunk]) -> None:
+        self.reader = reader
+
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         return UpstreamRefused(refused.body.decode(), status=refused.status, type="x")
+
+
+class Unused:
+    """A preparer where no account needs one."""
+
+    async def prepare(self, chat: ChatRequest, account: Account) -> Prepared:
+        raise AssertionError(f"{account.name} needs nothing")
 
 
 class Office:
     """Attempts over an account file, at a time of the test's choosing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, preparer: Preparer | None = None) -> None:
         self.now = START_MS
         self.path = folder / "accounts.json"
         self.settings = Settings(max_rate_limit_wait_seconds=60)
         store = AccountStore(self.path)
         self.ledger = Ledger(store, self._settings, {}, self._clock)
         refresher = Refresher(store, open_client, self._settings, self._clock)
-        self.attempts = Attempts(self.ledger, refresher, self._settings, self._clock)
+        self.attempts = Attempts(
+            self.ledger, refresher, self._settings, self._clock, preparer or Unused()
+        )
 
     def _settings(self) -> Settings:
         return self.settings

@@ -62,6 +62,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "exchange": ("errors", "wire"),
     "redaction": ("errors", "wire"),
     "headers": ("exchange",),
+    "preparing": ("accounts", "errors", "exchange", "translate", "wire"),
     "journey": ("exchange", "headers", "wire"),
     "relay": (
         "errors",
@@ -88,6 +89,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "errors",
         "exchange",
         "oauth",
+        "preparing",
         "providers",
         "redaction",
         "settings",
@@ -111,6 +113,7 @@ TESTED_IN = {
     "failover_layer.stream": "test_failover_layer.py",
     "failover_layer.websocket": "test_websocket_layer.py",
     "intake": "test_turn.py",
+    "preparing": "test_attempts.py",
     "translate.answering": "translate/test_plain_text.py",
     "wire.response_object": "translate/test_assembler.py",
 }

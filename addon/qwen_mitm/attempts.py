@@ -40,12 +40,15 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.errors import NeedsLogin, OAuthError
 from qwen_mitm.oauth.refresh import Refresher
-from qwen_mitm.providers import Dialect, Profile, profile_for
+from qwen_mitm.preparing import AccountTrouble, Prepared, Preparer
+from qwen_mitm.providers import WEB_CHAT, Dialect, Profile, profile_for
 from qwen_mitm.redaction import redact_error
 from qwen_mitm.settings import Settings
+from qwen_mitm.translate.answering import MendingPartReader
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.failure import failure_error
-from qwen_mitm.wire.chat import Failure
+from qwen_mitm.wire.chat import ChatChunk, Failure
+from qwen_mitm.wire.chat_request import ChatRequest
 
 #: Resends on a fresh connection after one that had been idle was closed under the request.
 STALE_CONNECTION_RETRIES = 1
@@ -86,6 +89,16 @@ class Outgoing(Protocol):
             BridgeError: the client's answer instead.
         """
 
+    def chat(self, dialect: Dialect) -> ChatRequest:
+        """The same for a host whose requests are made ready by a :class:`Preparer`.
+
+        Raises:
+            BridgeError: the client's answer instead.
+        """
+
+    def read_with(self, reader: MendingPartReader[ChatChunk]) -> None:
+        """The answer to that request is read by this."""
+
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         """The client's answer for an upstream's refusal."""
 
@@ -108,7 +121,9 @@ class Progress:
     refreshed: set[str] = field(default_factory=set)
     """Accounts whose token was redeemed because the upstream had refused it."""
     renewal: asyncio.Future[Account] | None = None
-    """A refresh that takes longer than one question may."""
+    """What takes longer than one question may: a refresh, or making a request ready."""
+    prepared: Prepared | None = None
+    """The attempt that is under way, or about to be, where that needs more than an account."""
     last_error: BridgeError | None = None
     """The client's answer, if it were to end here."""
     host_error: BridgeError | None = None
@@ -128,8 +143,10 @@ class Attempts:
         refresher: Refresher,
         settings: Callable[[], Settings],
         clock_ms: Callable[[], int],
+        preparer: Preparer,
     ) -> None:
         self._ledger = ledger
+        self._preparer = preparer
         self._refresher = refresher
         self._settings = settings
         self._clock_ms = clock_ms
@@ -173,15 +190,23 @@ class Attempts:
     def _judge(
         self, outgoing: Outgoing, progress: Progress, account: Account, outcome: Outcome
     ) -> GiveUp | None:
+        trouble = _end(progress, outcome)
         if isinstance(outcome, Broken) and outcome.reused:
             progress.stale_resends += 1
             if progress.stale_resends <= STALE_CONNECTION_RETRIES:
                 progress.again = True
                 return None
-        error = self._error(outgoing, account, outcome)
+        if trouble is not None and trouble.again:
+            progress.again = True
+            return None
+        error = trouble or self._error(outgoing, account, outcome)
         # Some hosts quote the key that they refuse; the words are kept on disk, too.
         redact_error(error, [account.credential] if account.credential else [])
-        verdict = self._verdict(account, outcome, error, account.name in progress.refreshed)
+        verdict = (
+            trouble.verdict(self._clock_ms())
+            if trouble is not None
+            else self._verdict(account, outcome, error, account.name in progress.refreshed)
+        )
         progress.last_error = error
         if verdict.kind == "client_fault":
             return GiveUp(error)
@@ -240,9 +265,11 @@ class Attempts:
             account = self._pick(outgoing, progress)
         while account is not None:
             try:
-                fresh = await self._with_good_token(account, progress)
+                fresh = await self._made_ready(outgoing, progress, account)
             except OAuthError as error:
                 self._note_refresh_failure(outgoing, progress, account, error)
+            except AccountTrouble as error:
+                self._note_trouble(outgoing, progress, account, error)
             else:
                 if fresh is not None:
                     return self._send(outgoing, progress, fresh)
@@ -265,17 +292,17 @@ class Attempts:
             now=self._clock_ms(),
         )
 
-    async def _with_good_token(self, account: Account, progress: Progress) -> Account | None:
-        """The account with a token that should work; None: its refresh is still under way."""
+    async def _made_ready(
+        self, outgoing: Outgoing, progress: Progress, account: Account
+    ) -> Account | None:
+        """The account, ready to be asked; None: that is still under way."""
         progress.account = account
         if account.is_api_key:
             return account
         patience = 0.0
         if progress.renewal is None:
             patience = PATIENCE_S
-            rejected, progress.rejected = progress.rejected, None
-            refresh = self._refresher.fresh(account, rejected_access_token=rejected)
-            progress.renewal = asyncio.ensure_future(refresh)
+            progress.renewal = asyncio.ensure_future(self._errand(outgoing, progress, account))
             progress.renewal.add_done_callback(_look_at)
         # Only the first question waits: while one does, the client gets no heartbeat.
         done, _ = await asyncio.wait({progress.renewal}, timeout=patience)
@@ -287,11 +314,23 @@ class Attempts:
             self._ledger.look_again()
         return fresh
 
+    async def _errand(self, outgoing: Outgoing, progress: Progress, account: Account) -> Account:
+        if account.is_web_chat:
+            chat = outgoing.chat(self._dialect(account, outgoing.model))
+            progress.prepared = await self._preparer.prepare(chat, account)
+            return account
+        rejected, progress.rejected = progress.rejected, None
+        return await self._refresher.fresh(account, rejected_access_token=rejected)
+
     def _leave_refreshing(self, outgoing: Outgoing, progress: Progress, account: Account) -> None:
         """The refresh goes on without this request, and those after it need not wait for it."""
+        if account.is_web_chat and progress.renewal is not None:
+            progress.renewal.cancel()
+        _end(progress, None)
         progress.renewal = None
         progress.again = False
-        verdict = Verdict("transient", message="its token is being refreshed for long")
+        doing = "a chat is being made" if account.is_web_chat else "its token is being refreshed"
+        verdict = Verdict("transient", message=f"{doing} for long")
         self._ledger.learn(account.name, outgoing.model, verdict, self._clock_ms())
 
     def _note_refresh_failure(
@@ -306,6 +345,19 @@ class Attempts:
             return
         progress.last_error = progress.host_error = UpstreamUnreachable(error.message)
         verdict = Verdict("transient", message=error.message)
+        self._ledger.learn(account.name, outgoing.model, verdict, self._clock_ms())
+
+    def _note_trouble(
+        self, outgoing: Outgoing, progress: Progress, account: Account, error: AccountTrouble
+    ) -> None:
+        progress.again = False
+        progress.passed.add(account.name)
+        verdict = error.verdict(self._clock_ms())
+        if verdict.kind == "client_fault":
+            raise error
+        progress.last_error = error
+        if verdict.kind == "transient":
+            progress.host_error = error
         self._ledger.learn(account.name, outgoing.model, verdict, self._clock_ms())
 
     def _nobody(self, outgoing: Outgoing, progress: Progress) -> Decision:
@@ -328,12 +380,15 @@ class Attempts:
         return GiveUp(exhausted_error(exhausted, max_wait_s=longest, now=now, model=outgoing.model))
 
     def _send(self, outgoing: Outgoing, progress: Progress, account: Account) -> Send:
-        if account.credential is None:
-            raise NoUsableAccount(f"Account {account.name!r} has no token. Run: qwen-mitm login")
         progress.account = account
         progress.again = False
         progress.asked += 1
         progress.sent_at = self._clock_ms()
+        if progress.prepared is not None:
+            outgoing.read_with(progress.prepared.reader)
+            return progress.prepared.send
+        if account.credential is None:
+            raise NoUsableAccount(f"Account {account.name!r} has no token. Run: qwen-mitm login")
         parts = urlsplit(account.endpoint(self._settings().base_url))
         # The one place where a credential leaves its wrapper for the wire.
         bearer = f"Bearer {account.credential.get_secret_value()}".encode()
@@ -364,6 +419,8 @@ class Attempts:
         return frozenset(name for name, count in unmet.items() if count > least)
 
     def _dialect(self, account: Account, model: str) -> Dialect:
+        if account.is_web_chat:
+            return Dialect(WEB_CHAT, "web_chat")
         return Dialect(self._profile(account))
 
     def _profile(self, account: Account) -> Profile:
@@ -383,19 +440,34 @@ class Attempts:
     def ended(self, outgoing: Outgoing, failure: Failure | None, tokens: int) -> None:
         """The client has its answer; ``failure`` is what broke it off after it had begun."""
         progress = self._progress.pop(outgoing, None)
-        if progress is None or progress.account is None or not progress.accepted:
+        if progress is None:
+            return
+        if progress.renewal is not None and progress.account and progress.account.is_web_chat:
+            progress.renewal.cancel()
+        trouble = _end(progress, None)
+        if progress.account is None or not progress.accepted:
             return
         account = progress.account
         self._ledger.used(account.name, tokens)
         if failure is not None:
             outcome = FailedAnswer(failure)
-            verdict = self._verdict(account, outcome, failure_error(failure), refreshed=False)
+            error = failure_error(failure)
+            verdict = (
+                trouble.verdict(self._clock_ms())
+                if trouble is not None
+                else self._verdict(account, outcome, error, refreshed=False)
+            )
             if verdict.reason is not None:
                 self._ledger.learn(account.name, outgoing.model, verdict, progress.sent_at)
 
     def _redact(self, error: BridgeError) -> None:
         """Some hosts quote the key that they refuse."""
         redact_error(error, [a.credential for a in self._ledger.accounts() if a.credential])
+
+
+def _end(progress: Progress, outcome: Outcome | None) -> AccountTrouble | None:
+    prepared, progress.prepared = progress.prepared, None
+    return None if prepared is None else prepared.ended(outcome)
 
 
 def _look_at(renewal: asyncio.Future[Account]) -> None:

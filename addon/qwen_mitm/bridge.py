@@ -35,7 +35,7 @@ from qwen_mitm.errors import (
 )
 from qwen_mitm.exchange import Answer, Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
-from qwen_mitm.headers import CREDENTIALS
+from qwen_mitm.headers import CREDENTIALS, ON_THE_WIRE_ALONE
 from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
@@ -57,6 +57,7 @@ from qwen_mitm.sockets import Sockets
 from qwen_mitm.status import STATUS_HOST, Skew
 from qwen_mitm.status import answer as status_answer
 from qwen_mitm.turn import Turn
+from qwen_mitm.web_chat.upstream import WebChat
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class QwenBridge:
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
         self._sockets = Sockets()
+        self._web_chat = WebChat(os.environ)
         self._open_accounts(accounts_path(self.settings, os.environ))
         self._store = _open_responses(self.settings)
 
@@ -137,7 +139,9 @@ class QwenBridge:
         # Processes that share the file need not all begin with the same account.
         self._ledger = Ledger(store, self._get_settings, os.environ, _now_ms, start=os.getpid())
         refresher = Refresher(store, open_client, self._get_settings, _now_ms)
-        self._attempts = Attempts(self._ledger, refresher, self._get_settings, _now_ms)
+        self._attempts = Attempts(
+            self._ledger, refresher, self._get_settings, _now_ms, self._web_chat
+        )
 
     def _get_settings(self) -> Settings:
         return self.settings
@@ -149,6 +153,7 @@ class QwenBridge:
                 logger.warning("qwen-mitm: %s: unknown %s", source.name, ", ".join(unknown))
         hosting.listen_on_loopback(self.settings)
         hosting.warn_of_risks(self._ledger)
+        self._web_chat.adopt_environment()
         hosts = ", ".join(str(origin) for origin in self.settings.origins)
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
 
@@ -373,7 +378,7 @@ def _respond(flow: http.HTTPFlow, answer: Answer) -> None:
 
 def _show(flow: http.HTTPFlow, send: Send) -> None:
     """Let the flow say what was sent, but for the credential: that is on the wire only."""
-    fields = [field for field in send.headers if field[0] != b"authorization"]
+    fields = [field for field in send.headers if field[0].lower() not in ON_THE_WIRE_ALONE]
     fields.append((b"authorization", f"Bearer account:{send.account}".encode()))
     request = flow.request
     request.headers = http.Headers(fields)

@@ -13,6 +13,8 @@ CREDENTIALS = frozenset(
     # Browsers can give the key of a WebSocket as a subprotocol alone.
     b"authorization proxy-authorization x-api-key api-key cookie sec-websocket-protocol".split()
 )
+#: What an attempt carries on the wire and a flow never shows.
+ON_THE_WIRE_ALONE = frozenset(b"authorization cookie bx-umidtoken".split())
 #: Client headers that mean something to OpenAI alone (responses-to-chat §2, qwen.md §2.5).
 OPENAI_ONLY = frozenset(
     b"session-id session_id thread-id conversation-id conversation_id originator "

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 type ThinkingStyle = Literal[
     "enable_thinking", "reasoning_effort", "chat_template_kwargs", "reasoning", "none"
 ]
-type Wire = Literal["chat", "responses"]
-"""The API that an upstream is asked by: ``/chat/completions`` or ``/responses``."""
+type Wire = Literal["chat", "responses", "web_chat"]
+"""The API that an upstream is asked by: ``/chat/completions``, ``/responses``, or a web page's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,12 @@ class Profile:
     """The system message is a list that begins with an empty block to be cached; always there."""
     flat_user_text: bool = False
     """User content of several texts and nothing else must be one string."""
+    takes_images: bool = True
     takes_files: bool = False
     takes_audio: bool = False
     takes_verbosity: bool = False
+    ignores: tuple[str, ...] = ()
+    """Fields of a Chat request that have no effect there."""
     stream_only: bool = False
     """Answers no request that is not streamed."""
     leaks_think_tags: bool = False
@@ -56,6 +59,11 @@ class Dialect:
 
     profile: Profile
     wire: Wire = "chat"
+
+    @property
+    def has_other_paths(self) -> bool:
+        """Such as a list of models."""
+        return self.wire != "web_chat"
 
     @property
     def takes_files(self) -> bool:
@@ -89,6 +97,20 @@ _VLLM: Final = Profile(
     leaks_think_tags=True,
     leaks_tool_calls=True,
 )
+WEB_CHAT: Final = Profile(
+    name="web-chat",
+    takes_images=False,
+    ignores=(
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "presence_penalty",
+        "frequency_penalty",
+        "logprobs",
+    ),
+    stream_only=True,
+)
+"""chat.qwen.ai, of accounts of the kind ``web_chat`` alone."""
 GENERIC: Final = Profile(name="generic", thinking="reasoning_effort")
 
 PROFILES: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from qwen_mitm.errors import BridgeError
+from qwen_mitm.errors import BridgeError, NoUsableAccount
 from qwen_mitm.exchange import (
     Answer,
     Broken,
@@ -17,8 +17,11 @@ from qwen_mitm.headers import CREDENTIALS, HOP_BY_HOP
 from qwen_mitm.journey import Journey
 from qwen_mitm.providers import Dialect
 from qwen_mitm.redaction import redacted_bytes
+from qwen_mitm.translate.answering import MendingPartReader
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.failure import refusal
+from qwen_mitm.wire.chat import ChatChunk
+from qwen_mitm.wire.chat_request import ChatRequest
 from qwen_mitm.wire.encoding import decoded
 
 _OF_THE_CODED_BODY = frozenset({b"content-length", b"content-encoding"})
@@ -52,7 +55,7 @@ class Relay(Journey):
     model = "*"
     """Its cooldowns are those of the account as a whole."""
     conversation = None
-    demands = Demands()
+    demands = Demands(passing=True)
     streams = True
     beats = False
     finished = False
@@ -84,6 +87,16 @@ class Relay(Journey):
         dropped = HOP_BY_HOP | CREDENTIALS | {b"content-length"}
         fields = tuple(field for field in self._client_fields if field[0].lower() not in dropped)
         return HttpRequest(self._target(base_path), fields, self._content)
+
+    def chat(self, dialect: Dialect) -> ChatRequest:
+        """Raises NoUsableAccount: such a host has other paths."""
+        raise NoUsableAccount(
+            "Accounts of the web chat answer Responses requests alone. For other paths add an "
+            "account with an API key: qwen-mitm login"
+        )
+
+    def read_with(self, reader: MendingPartReader[ChatChunk]) -> None:
+        """Never: its answers are not read."""
 
     def _target(self, base_path: str) -> str:
         """The client's ``/v1`` stands for the account's base path."""

@@ -25,12 +25,13 @@ from qwen_mitm.headers import TOLD, forwarded, header_value
 from qwen_mitm.journey import Journey
 from qwen_mitm.providers import Dialect
 from qwen_mitm.redaction import redacted_bytes, redacted_failure
-from qwen_mitm.translate.answering import Terms
+from qwen_mitm.translate.answering import MendingPartReader, Terms
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.draft import ResponseDraft
 from qwen_mitm.translate.failure import refusal, without_long_wait
-from qwen_mitm.translate.rendition import AnyMaker, Render
-from qwen_mitm.wire.chat import Failure
+from qwen_mitm.translate.rendition import AnyMaker, ChatRendition, Render
+from qwen_mitm.wire.chat import ChatChunk, Failure
+from qwen_mitm.wire.chat_request import ChatRequest
 from qwen_mitm.wire.encoding import decoded
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.sse import KEEP_ALIVE
@@ -83,6 +84,7 @@ class Turn(Journey):
         self._render = render
         self._renditions = {dialect: render(dialect)}
         self._rendition = self._renditions[dialect]
+        self._reader: MendingPartReader[ChatChunk] | None = None
         self._opened = False
         self._draft = ResponseDraft(self._rendition.context)
         self._answering = self._rendition.answering(self._draft, Terms(streams=stream))
@@ -95,9 +97,7 @@ class Turn(Journey):
         Raises:
             BridgeError: it cannot be rendered for this host.
         """
-        if dialect not in self._renditions:
-            self._renditions[dialect] = self._render(dialect)
-        self._rendition = self._renditions[dialect]
+        self._choose(dialect)
         # A host may have to stream although the client does not want it (chat_body decides).
         accept = b"text/event-stream" if self.streams else b"application/json, text/event-stream"
         fields = (
@@ -108,6 +108,26 @@ class Turn(Journey):
         )
         body = self._rendition.body(stream=self.streams)
         return HttpRequest(base_path + self._rendition.path, fields, body)
+
+    def chat(self, dialect: Dialect) -> ChatRequest:
+        """The request for the next attempt, which is with a host that takes no requests of Chat.
+
+        Raises:
+            BridgeError: it cannot be rendered for this host.
+        """
+        self._choose(dialect)
+        assert isinstance(self._rendition, ChatRendition)
+        return self._rendition.translation.chat
+
+    def read_with(self, reader: MendingPartReader[ChatChunk]) -> None:
+        """The answer to the next attempt is read by this."""
+        self._reader = reader
+
+    def _choose(self, dialect: Dialect) -> None:
+        if dialect not in self._renditions:
+            self._renditions[dialect] = self._render(dialect)
+        self._rendition = self._renditions[dialect]
+        self._reader = None
 
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         encoding = refused.headers.get("content-encoding", "identity")
@@ -150,7 +170,7 @@ class Turn(Journey):
         if not self._opened:
             self._draft = ResponseDraft(self._rendition.context)
         coding = header_value(fields, b"content-encoding") or "identity"
-        terms = Terms(streams=self.streams, coding=coding, clean=self._cleaned)
+        terms = Terms(streams=self.streams, coding=coding, clean=self._cleaned, reader=self._reader)
         self._answering = self._rendition.answering(self._draft, terms)
         return "offer"
 

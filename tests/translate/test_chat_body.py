@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 
-from qwen_mitm.providers import PROFILES
+from qwen_mitm.providers import PROFILES, WEB_CHAT
 from qwen_mitm.translate.chat_body import chat_body
+from qwen_mitm.translate.request import translate
+from qwen_mitm.wire.responses import parse_request
 from tests.chat_checker import check_chat
 from tests.translate.sending import (
     assistant,
@@ -250,3 +252,13 @@ def test_the_word_that_json_needs_follows_the_instructions() -> None:
     request = {"input": "x", "instructions": "Be brief.", "text": JSON_OBJECT}
     system = sent(request, provider="dashscope")["messages"][0]["content"]
     assert system == "Be brief.\n\nAnswer with a JSON object."
+
+
+def test_what_a_web_chat_leaves_out_is_named_as_the_client_names_it() -> None:
+    image = {"type": "input_image", "image_url": "data:x"}
+    fields = {"model": "m", "input": [user([image])], "temperature": 0.7, "max_output_tokens": 9}
+    request = parse_request(json.dumps(fields).encode())
+
+    assert translate(request, profile=WEB_CHAT).report.header() == (
+        "dropped_content; input_image, dropped_field; temperature, dropped_field; max_output_tokens"
+    )

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from qwen_mitm.providers import PROFILES, Dialect
+from qwen_mitm.providers import GENERIC, PROFILES, WEB_CHAT, Dialect
 from qwen_mitm.translate.demands import Demands, demands_of
 from qwen_mitm.wire.responses import parse_request
 
@@ -25,10 +25,19 @@ def test_a_file_or_audio_is_found_in_messages_and_in_outputs() -> None:
     assert demands({"role": "user", "content": "hi"}, user(AUDIO)) == Demands(audio=True)
 
 
-def test_text_images_and_files_that_no_host_has_demand_nothing() -> None:
-    picture = {"type": "input_image", "image_url": "https://example.com/a.png"}
+def test_a_picture_goes_to_a_host_that_looks_at_pictures_if_there_is_one() -> None:
+    asked = demands(user({"type": "input_image", "image_url": "https://example.com/a.png"}))
+    assert asked.unmet(Dialect(WEB_CHAT, "web_chat")) > asked.unmet(Dialect(GENERIC)) == 0
+
+
+def test_what_passes_as_it_is_needs_a_host_with_other_paths() -> None:
+    passing = Demands(passing=True)
+    assert passing.unmet(Dialect(WEB_CHAT, "web_chat")) > passing.unmet(Dialect(GENERIC)) == 0
+
+
+def test_text_and_files_that_no_host_has_demand_nothing() -> None:
     elsewhere = {"type": "input_file", "file_id": "file-1"}
-    assert not demands(user({"type": "input_text", "text": "hi"}, picture, elsewhere))
+    assert not demands(user({"type": "input_text", "text": "hi"}, elsewhere))
     assert not demands_of(parse_request(b'{"model": "m", "input": "hi"}'))
 
 

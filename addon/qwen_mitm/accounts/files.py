@@ -80,7 +80,7 @@ def _entry(account: Account, taken: set[str]) -> dict[str, object]:
         secret = getattr(account, field)
         if isinstance(secret, SecretStr):
             entry[key] = secret.get_secret_value()
-    if account.api_key and not account.refresh_token:
+    if (account.api_key or account.is_web_chat) and not account.refresh_token:
         entry["refreshToken"] = _placeholder(account, taken)
         entry["rateLimitResetAt"] = NEVER
     return entry
@@ -89,7 +89,8 @@ def _entry(account: Account, taken: set[str]) -> dict[str, object]:
 def _placeholder(account: Account, taken: set[str]) -> str:
     """The plugin takes entries with the same token for one, also after a rename of ours."""
     key = account.api_key.get_secret_value() if account.api_key else ""
-    identity = json.dumps([key, account.base_url, account.provider]).encode()
+    own: list[object] = [key, account.base_url, account.provider]
+    identity = json.dumps(own + [account.credential_id] * account.is_web_chat).encode()
     placeholder = PLACEHOLDER + hashlib.sha256(identity).hexdigest()[:16]
     while placeholder in taken:
         placeholder += "+"

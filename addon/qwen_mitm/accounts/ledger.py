@@ -119,7 +119,7 @@ class Ledger:
         return [self._line(self.pool.view(account)) for account in self.accounts()]
 
     def _line(self, account: Account) -> str:
-        kind = "API key" if account.is_api_key else "OAuth"
+        kind = "API key" if account.is_api_key else "web chat" if account.is_web_chat else "OAuth"
         if account.disabled:
             state = "disabled"
         elif account.needs_login:

@@ -27,6 +27,9 @@ from .cooldown import ALL_MODELS, Cooldown, CooldownReason, DayUsage, Stored
 #: Where an OAuth token works when its account does not say (qwen.md §2.4).
 PORTAL_BASE_URL = "https://portal.qwen.ai/v1"
 
+#: Where a web chat is when its account does not say.
+WEB_CHAT_URL: Final = "https://chat.qwen.ai"
+
 #: The plugin deletes entries without ``refreshToken`` when it saves, so an API key's entry has one
 #: on disk that begins so and is no token, and a limit that keeps the plugin from choosing it.
 PLACEHOLDER: Final = "qwen-mitm-api-key-"
@@ -52,10 +55,14 @@ def _is_http(url: str) -> bool:
 
 
 class Account(Stored):
-    """One account: an OAuth login or an API key with its base URL."""
+    """One account: an OAuth login, an API key with its base URL, or a web chat.
+
+    The credentials of a web chat are somewhere else, under ``credential_id``; None: the current
+    ones.
+    """
 
     name: str = ""
-    kind: Literal["oauth", "api_key"] | None = None
+    kind: Literal["oauth", "api_key", "web_chat"] | None = None
     refresh_token: SecretStr | None = None
     access_token: SecretStr | None = None
     expires: int | None = None
@@ -63,6 +70,7 @@ class Account(Stored):
     api_key: SecretStr | None = None
     base_url: str | None = None
     provider: str | None = None
+    credential_id: int | None = None
     added_at: int | None = None
     last_used: int | None = None
     rate_limit_reset_at: int | None = None
@@ -116,7 +124,7 @@ class Account(Stored):
     def _has_what_its_kind_needs(self) -> Account:
         if self.kind == "api_key" and not self.api_key:
             raise ValueError("an api_key account needs apiKey")
-        if not (self.api_key or self.access_token or self.refresh_token):
+        if not (self.api_key or self.access_token or self.refresh_token or self.is_web_chat):
             raise ValueError("needs apiKey, accessToken or refreshToken")
         return self
 
@@ -129,10 +137,22 @@ class Account(Stored):
     def is_api_key(self) -> bool:
         return self.kind == "api_key" or (self.kind is None and self.api_key is not None)
 
+    @property
+    def is_web_chat(self) -> bool:
+        return self.kind == "web_chat"
+
+    @property
+    def has_secret(self) -> bool:
+        """It has something to ask with, if need be after a refresh."""
+        renewable = self.refresh_token and not self.is_api_key
+        return self.is_web_chat or bool(self.credential or renewable)
+
     def endpoint(self, default: str) -> str:
         """The base URL, without a slash at its end. A token's ``resource_url`` is its own."""
         if self.base_url:
             return self.base_url
+        if self.is_web_chat:
+            return WEB_CHAT_URL
         if self.resource_url and not self.is_api_key:
             url = normalise_resource_url(self.resource_url)
             # The authorization server's word; when it is none, the login still works elsewhere.
@@ -159,8 +179,7 @@ class Account(Stored):
         """Whether a request for ``model`` may be sent with it, if need be after a refresh."""
         if self.disabled or self.needs_login:
             return False
-        has_secret = self.credential or (self.refresh_token and not self.is_api_key)
-        return bool(has_secret) and self.cooldown(model, now) is None
+        return self.has_secret and self.cooldown(model, now) is None
 
     def expires_within(self, ms: int, now: int) -> bool:
         """Whether its access token is over in ``ms``; False when it does not say."""

@@ -63,8 +63,7 @@ def standing(account: Account, model: str, now: int, *, probed_until: int = 0) -
     cooldown = account.cooldown(model, now)
     if cooldown is None:
         return _FREE if account.is_usable(model, now) else _OUT
-    has_secret = account.credential or (account.refresh_token and not account.is_api_key)
-    if account.disabled or account.needs_login or not has_secret:
+    if account.disabled or account.needs_login or not account.has_secret:
         return _OUT
     due_at = max(probed_until, cooldown.since + REPROBE_AFTER[cooldown.reason])
     if cooldown.since > now + SKEW:

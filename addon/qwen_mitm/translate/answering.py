@@ -25,6 +25,13 @@ class PartReader[P](Protocol):
     def end(self) -> list[P | Failure | EndOfAnswer]: ...
 
 
+class MendingPartReader[P](PartReader[P], Protocol):
+    """One that holds text back, as long as it may be something else."""
+
+    def rest(self) -> list[P | Failure | EndOfAnswer]:
+        """What was held back, when the answer breaks off."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """How an answer is to be read."""
@@ -34,6 +41,8 @@ class Terms:
     coding: str = "identity"
     clean: Callable[[Failure], Failure] = lambda failure: failure
     """Takes out of a failure what the client must not see."""
+    reader: MendingPartReader[ChatChunk] | None = None
+    """Reads this answer, of a host that does not speak Chat Completions."""
 
 
 class Answering[P]:
@@ -124,8 +133,10 @@ class MendingReader:
 class MendedAnswering(Answering[ChatChunk]):
     """A Chat answer of a server that lets thoughts and calls through as text."""
 
-    def __init__(self, leaks: Leaks, assembler: Assembler, terms: Terms) -> None:
-        self._mending = MendingReader(leaks)
+    def __init__(
+        self, reader: MendingPartReader[ChatChunk], assembler: Assembler, terms: Terms
+    ) -> None:
+        self._mending = reader
         super().__init__(self._mending, assembler, terms)
 
     def broken(self, lost: Failure) -> bytes:

@@ -26,6 +26,7 @@ from qwen_mitm.wire.chat_request import (
 from qwen_mitm.wire.response_object import JsonObject
 
 _AUDIO_PLACEHOLDER: Final = "[audio omitted: provider does not support input_audio]"
+_CLIENTS_NAME: Final = {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
 _ADDED_USER_TEXT: Final = "Continue."
 _ADDED_SYSTEM_TEXT: Final = "Answer with a JSON object."
 # Tokens that a level may think for; the higher levels have no limit.
@@ -68,19 +69,28 @@ def chat_body(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
 
 def host_losses(chat: ChatRequest, profile: Profile) -> Iterator[tuple[str, str]]:
     """Code and name of what this host does not get as the client sent it."""
-    if not profile.takes_audio and any(
-        isinstance(part, ChatAudio)
-        for message in chat.messages
-        if isinstance(message, UserMessage)
-        for part in message.content
-    ):
+    if not profile.takes_audio and _has(chat, ChatAudio):
         yield "dropped_content", "input_audio"
+    if not profile.takes_images and _has(chat, ChatImage):
+        yield "dropped_content", "input_image"
+    for name in profile.ignores:
+        if getattr(chat, name) not in (None, False):
+            yield "dropped_field", _CLIENTS_NAME.get(name, name)
     if _drops_choice(chat, profile):
         yield "dropped_field", "tool_choice"
     if _lacks_user(chat, profile):
         yield "added_message", "user"
     if _lacks_json_word(chat, profile):
         yield "added_text", "json"
+
+
+def _has(chat: ChatRequest, kind: type[ChatPart]) -> bool:
+    return any(
+        isinstance(part, kind)
+        for message in chat.messages
+        if isinstance(message, UserMessage)
+        for part in message.content
+    )
 
 
 def _messages(chat: ChatRequest, profile: Profile) -> list[JsonValue]:

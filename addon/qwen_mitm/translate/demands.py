@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from qwen_mitm.providers import Dialect
-from qwen_mitm.wire.content import AudioPart, ContentPart, FilePart
+from qwen_mitm.wire.content import AudioPart, ContentPart, FilePart, ImagePart
 from qwen_mitm.wire.input_items import FunctionCallOutput, Message
 from qwen_mitm.wire.responses import ResponsesRequest
 
@@ -20,23 +20,32 @@ _LEFT_OUT: Final = 1
 class Demands:
     files: bool = False
     audio: bool = False
+    images: bool = False
+    passing: bool = False
+    """It is to pass as it is: a request to another path."""
 
     def __bool__(self) -> bool:
-        return self.files or self.audio
+        return self.files or self.audio or self.images or self.passing
 
     def unmet(self, dialect: Dialect) -> int:
         """How badly this host serves the request; 0: it takes all of it."""
         files = _REFUSED if self.files and not dialect.takes_files else 0
-        return files + (_LEFT_OUT if self.audio and not dialect.takes_audio else 0)
+        passing = _REFUSED if self.passing and not dialect.has_other_paths else 0
+        left_out = [
+            self.audio and not dialect.takes_audio,
+            self.images and not dialect.profile.takes_images,
+        ]
+        return files + passing + _LEFT_OUT * sum(left_out)
 
 
 def demands_of(request: ResponsesRequest) -> Demands:
     """The demands of a request; files by id or URL are none, because no host takes them."""
-    files = audio = False
+    files = audio = images = False
     for part in _parts(request):
         files = files or (isinstance(part, FilePart) and part.file_data is not None)
         audio = audio or isinstance(part, AudioPart)
-    return Demands(files, audio)
+        images = images or isinstance(part, ImagePart)
+    return Demands(files, audio, images)
 
 
 def _parts(request: ResponsesRequest) -> Iterator[ContentPart]:

@@ -11,6 +11,7 @@ from qwen_mitm.translate.answering import (
     Answering,
     ChatAnswering,
     MendedAnswering,
+    MendingPartReader,
     MendingReader,
     Terms,
 )
@@ -67,12 +68,14 @@ class ChatRendition:
         return chat_body(self.translation.chat, self.profile, stream=stream)
 
     def answering(self, draft: ResponseDraft, terms: Terms) -> Answering[ChatChunk]:
+        reader: MendingPartReader[ChatChunk] | None = terms.reader
         leaks = leaks_of(self.profile, self.translation.chat)
+        if reader is None and leaks is not None:
+            reader = MendingReader(leaks)
         if self.context.seal_summary is not None:
-            reader = AnswerReader() if leaks is None else MendingReader(leaks)
             compactor = Compactor(self.context, draft, Assembler, self.context.seal_summary)
-            return Answering(reader, compactor, terms)
+            return Answering(reader or AnswerReader(), compactor, terms)
         assembler = Assembler(self.context, draft)
-        if leaks is not None:
-            return MendedAnswering(leaks, assembler, terms)
+        if reader is not None:
+            return MendedAnswering(reader, assembler, terms)
         return ChatAnswering(assembler, terms)

@@ -146,6 +146,14 @@ class CredentialStore:
         """They are there, and not over."""
         return self.get(credential_id) is not None
 
+    def has(self, credential_id: int | None = None) -> bool:
+        """They are there, and over perhaps."""
+        if not self._database.exists:
+            return False
+        with self._database.transaction() as rows:
+            query = "SELECT 1 FROM qwen_credentials WHERE ? IS NULL OR id = ?"
+            return rows.execute(query, (credential_id, credential_id)).fetchone() is not None
+
     def delete(self, credential_id: int | None = None) -> bool:
         """Forget those, or all; False: there were none."""
         if not self._database.exists:

@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from qwen_mitm.errors import BridgeError
 from qwen_mitm.responses_file import state_home
+
+from .errors import WebChatError
 
 FILE_NAME: Final = "qwen-mitm-web-chat.sqlite"
 VERSION: Final = 1
@@ -60,7 +61,7 @@ COMMIT;
 gone on from. Times are seconds since 1970."""
 
 
-class DatabaseFault(BridgeError):
+class DatabaseFault(WebChatError):
     """The file cannot be used. 400, because no repetition heals it."""
 
     status = 400

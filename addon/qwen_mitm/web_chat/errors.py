@@ -1,6 +1,6 @@
 """What goes wrong with chat.qwen.ai, and what that means for the account (web-chat.md §5.2). Pure.
 
-BridgeError
+AccountTrouble
 └── WebChatError
     ├── CredentialsMissing   400  no_usable_account
     ├── CredentialsExpired   401  credentials_expired
@@ -19,9 +19,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from qwen_mitm.accounts.resets import HOUR, midnight
+from qwen_mitm.accounts.resets import HOUR, SECOND, midnight, retry_after
 from qwen_mitm.accounts.verdicts import Verdict, VerdictKind
-from qwen_mitm.errors import BridgeError
+from qwen_mitm.preparing import AccountTrouble
 from qwen_mitm.wire.chat import Failure
 from qwen_mitm.wire.error_body import read_json, readable
 
@@ -36,10 +36,14 @@ _WAF: Final = re.compile(r"aliyun_?waf|baxia|captcha|punish|FAIL_SYS_USER_VALIDA
 _PAGE: Final = re.compile(r"\s*(?:<!doctype|<html|<head|<script|<body|<!--|<meta)", re.IGNORECASE)
 
 
-class WebChatError(BridgeError):
+class WebChatError(AccountTrouble):
     """``kind`` is what it does to the account."""
 
     kind: VerdictKind = "transient"
+    is_passing = False
+    """The same request may work in a moment."""
+    retry_after: float | None = None
+    """Seconds, when the site names them."""
 
     def verdict(self, now: int) -> Verdict:
         """What it says about the account; ``now`` in ms since 1970."""
@@ -147,8 +151,21 @@ def is_firewall(text: str) -> bool:
     return bool(_WAF.search(text))
 
 
+#: What is worth another try; 401 and 403 are not (web-chat.md §8, §10 defect 7).
+RETRIED: Final = frozenset({429, 503, 504})
+
+
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> WebChatError:
     """The error of an answer that is no 2xx; header names in lower case."""
+    error = _refused(status, headers, body)
+    if status in RETRIED and isinstance(error, RateLimited | Unavailable):
+        until = retry_after(headers, "", 0)
+        error.retry_after = None if until is None else until / SECOND
+        error.is_passing = error.verdict(0).kind != "window"
+    return error
+
+
+def _refused(status: int, headers: Mapping[str, str], body: bytes) -> WebChatError:
     text = body.decode("utf-8", "replace")
     page = "html" in headers.get("content-type", "").lower() or is_page(body)
     if is_firewall(text) or (page and status < 500):

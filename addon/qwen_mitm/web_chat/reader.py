@@ -58,9 +58,6 @@ class WebChatReader:
     the credentials out of the site's words.
     """
 
-    idle: Final = False
-    """Its events are none of Chat Completions."""
-
     def __init__(
         self,
         *,
@@ -121,6 +118,10 @@ class WebChatReader:
         parts = [part for event in self._stream.end() for part in self._event(event.data)]
         self._over = True
         return parts
+
+    def rest(self) -> list[AnswerPart]:
+        """What was held back, when the connection is lost."""
+        return self._leaks.end() if self._leaks else []
 
     def _event(self, data: bytes) -> list[AnswerPart]:
         if self._over:
@@ -227,8 +228,7 @@ class WebChatReader:
         self._over = True
         error.message = self._redact(error.message)
         self.trouble = error
-        rest = self._leaks.end() if self._leaks else []
-        return [*rest, error.failure()]
+        return [*self.rest(), error.failure()]
 
 
 def _finish_reason(choice: PhaseChoice) -> str | None:

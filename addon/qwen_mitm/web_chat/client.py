@@ -1,0 +1,336 @@
+"""chat.qwen.ai over the network, by our own name and with the user's own credentials.
+
+No browser is imitated. A page in the place of an answer is the end of it (errors.blocked).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+from urllib.parse import quote
+
+import httpx
+
+from qwen_mitm import __version__
+from qwen_mitm.oauth.transport import tls_context
+from qwen_mitm.wire.chat import AnswerPart, ChatChunk, EndOfAnswer, Failure, Usage
+from qwen_mitm.wire.chat_request import ChatRequest
+from qwen_mitm.wire.error_body import read_json
+from qwen_mitm.wire.response_object import JsonObject
+
+from .credentials import Credentials
+from .errors import (
+    ProtocolChanged,
+    Unavailable,
+    WebChatError,
+    blocked,
+    is_page,
+    refusal_in,
+    refused,
+)
+from .events import parse_chunk
+from .payloads import (
+    INTERFACE_VERSION,
+    ChatMode,
+    Completion,
+    create_chat_payload,
+    create_completion_payload,
+    create_qwen_message,
+)
+from .reader import Said, WebChatReader
+from .retry import RetryPolicy, retried
+
+NEW_PATH: Final = "/api/v2/chats/new"
+COMPLETIONS_PATH: Final = "/api/v2/chat/completions"
+MODELS_PATH: Final = "/api/models"
+#: The catalogue is asked for again after so long.
+MODELS_S: Final = 3600.0
+TIMEOUT_S: Final = 30.0
+#: Of an answer that is no stream.
+_LARGEST: Final = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    said: Said
+    thought: str
+    finish_reason: str
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the site answers these credentials, and if not, why."""
+
+    is_well: bool
+    models: int = 0
+    error: WebChatError | None = None
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    return tls_context()
+
+
+@asynccontextmanager
+async def open_http() -> AsyncIterator[httpx.AsyncClient]:
+    """A client through the proxies of the environment. Redirects would carry the cookies off.
+
+    HTTP/1.1: a stream that is given up over HTTP/2 would go on (mitmproxy.md §2.5).
+    """
+    async with httpx.AsyncClient(
+        http1=True,
+        http2=False,
+        verify=_trusted(),
+        timeout=httpx.Timeout(TIMEOUT_S, connect=10.0),
+        follow_redirects=False,
+    ) as client:
+        yield client
+
+
+def completion_target(chat_id: str) -> str:
+    return f"{COMPLETIONS_PATH}?chat_id={quote(chat_id, safe='')}"
+
+
+def request_headers(credentials: Credentials, *, streams: bool) -> dict[str, str]:
+    """All that the site is sent besides the body; the credentials are among them."""
+    return {
+        **credentials.headers(),
+        "content-type": "application/json",
+        "accept": "text/event-stream" if streams else "application/json",
+        "accept-encoding": "identity",
+        "user-agent": f"qwen-mitm/{__version__}",
+        "version": INTERFACE_VERSION,
+    }
+
+
+def chat_mode(credentials: Credentials) -> ChatMode:
+    return "guest" if credentials.jwt is None else "normal"
+
+
+def completion_payload(
+    chat: ChatRequest,
+    credentials: Credentials,
+    content: str,
+    *,
+    chat_id: str,
+    parent_id: str | None,
+    fid: str,
+    now_s: int,
+) -> Completion:
+    """The message that says ``content``, with what the request wants of its answer."""
+    message = create_qwen_message(
+        content, model=chat.model, parent_id=parent_id, fid=fid, now_s=now_s, effort=chat.effort
+    )
+    return create_completion_payload(
+        message,
+        chat_id=chat_id,
+        chat_mode=chat_mode(credentials),
+        temperature=chat.temperature,
+        top_p=chat.top_p,
+        max_tokens=chat.max_tokens,
+    )
+
+
+@dataclass(slots=True)
+class WebChatClient:
+    """One login at one address. Every method raises a WebChatError when it does not work."""
+
+    http: httpx.AsyncClient
+    base_url: str
+    credentials: Credentials
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    chance: Callable[[], float] = random.random
+    _models: tuple[float, tuple[JsonObject, ...]] | None = None
+
+    async def create_chat(self, *, model: str, key: str) -> str:
+        """A new chat; ``key`` is that of the conversation."""
+        payload = create_chat_payload(
+            key=key,
+            model=model,
+            chat_mode=chat_mode(self.credentials),
+            now_ms=int(self.now() * 1000),
+        )
+        body = await self._document("POST", NEW_PATH, payload.encoded())
+        chunk = parse_chunk(body)
+        if chunk is None or chunk.data is None or not chunk.data.id:
+            raise ProtocolChanged("chat.qwen.ai made no chat: its answer has no id.")
+        return chunk.data.id
+
+    async def stream_message(
+        self, payload: Completion, offered: Mapping[str, JsonObject] | None = None
+    ) -> AsyncIterator[AnswerPart]:
+        """The answer to a message, part by part; an answer that has begun is not asked for again.
+
+        Its last part is an ``EndOfAnswer``.
+        """
+        reader = WebChatReader(offered=offered or {}, redact=self.credentials.redact)
+        response = await self._retried(lambda: self._opened(payload))
+        ended = False
+        try:
+            async for data in response.aiter_bytes():
+                for part in reader.feed(data):
+                    ended = ended or isinstance(part, EndOfAnswer)
+                    yield _checked(part, reader)
+        except httpx.HTTPError as error:
+            raise _lost(error) from None
+        finally:
+            await response.aclose()
+        for part in reader.end():
+            ended = ended or isinstance(part, EndOfAnswer)
+            yield _checked(part, reader)
+        if not ended:
+            raise Unavailable("chat.qwen.ai's answer broke off.")
+
+    async def send_message(self, payload: Completion) -> Reply:
+        """The answer to a message, when all of it is there."""
+        said: list[Said] = []
+        reader = WebChatReader(offered={}, on_end=said.append, redact=self.credentials.redact)
+        body = await self._retried(lambda: self._read(payload))
+        parts = [*reader.feed(body), *reader.end()]
+        checked = [_checked(part, reader) for part in parts]
+        if not said:
+            raise Unavailable("chat.qwen.ai's answer broke off.")
+        choices = [c for part in checked if isinstance(part, ChatChunk) for c in part.choices]
+        return Reply(
+            said[0],
+            "".join(choice.delta.reasoning or "" for choice in choices),
+            next((c.finish_reason for c in reversed(choices) if c.finish_reason), "stop"),
+            reader.usage,
+        )
+
+    async def chat(self, request: ChatRequest, content: str) -> Reply:
+        """A message to a chat of its own."""
+        chat_id = await self.create_chat(model=request.model, key=uuid.uuid4().hex)
+        payload = completion_payload(
+            request,
+            self.credentials,
+            content,
+            chat_id=chat_id,
+            parent_id=None,
+            fid=str(uuid.uuid4()),
+            now_s=int(self.now()),
+        )
+        return await self.send_message(payload)
+
+    async def list_models(self) -> tuple[JsonObject, ...]:
+        """The catalogue, which is good for an hour. A failure is one, and no list of ours."""
+        if self._models is not None and 0 <= self.now() - self._models[0] < MODELS_S:
+            return self._models[1]
+        document = read_json(await self._document("GET", MODELS_PATH))
+        data = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(data, list):
+            raise ProtocolChanged("chat.qwen.ai's list of models is none.")
+        models = tuple(model for model in data if isinstance(model, dict) and model.get("id"))
+        self._models = (self.now(), models)
+        return models
+
+    async def health_check(self) -> Health:
+        """Asks the site now, whatever was asked before."""
+        self._models = None
+        try:
+            return Health(True, len(await self.list_models()))
+        except WebChatError as error:
+            return Health(False, error=error)
+
+    # On the wire -------------------------------------------------------------------------------
+
+    async def _retried[T](self, act: Callable[[], Awaitable[T]]) -> T:
+        return await retried(act, self.policy, sleep=self.sleep, random=self.chance)
+
+    async def _document(self, method: str, path: str, content: bytes | None = None) -> bytes:
+        async def ask() -> bytes:
+            request = self._request(method, path, content, streams=False)
+            response = await self._sent(request)
+            try:
+                body = await _bounded(response)
+            finally:
+                await response.aclose()
+            if is_page(body):
+                raise blocked()
+            if error := refusal_in(body):
+                raise self._clean(error)
+            try:
+                read_json(body)
+            except ValueError:
+                raise Unavailable("chat.qwen.ai's answer is no JSON.") from None
+            return body
+
+        return await self._retried(ask)
+
+    async def _read(self, payload: Completion) -> bytes:
+        response = await self._opened(payload)
+        try:
+            return await response.aread()
+        except httpx.HTTPError as error:
+            raise _lost(error) from None
+        finally:
+            await response.aclose()
+
+    async def _opened(self, payload: Completion) -> httpx.Response:
+        target = completion_target(payload.chat_id)
+        return await self._sent(self._request("POST", target, payload.encoded(), streams=True))
+
+    def _request(
+        self, method: str, path: str, content: bytes | None, *, streams: bool
+    ) -> httpx.Request:
+        headers = request_headers(self.credentials, streams=streams)
+        url = self.base_url.rstrip("/") + path
+        return self.http.build_request(method, url, content=content, headers=headers)
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        """The answer's head, which is a 2xx."""
+        try:
+            response = await self.http.send(request, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            raise _lost(error) from None
+        if response.is_success:
+            return response
+        try:
+            body = await _bounded(response)
+        finally:
+            await response.aclose()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        raise self._clean(refused(response.status_code, headers, body))
+
+    def _clean(self, error: WebChatError) -> WebChatError:
+        error.message = self.credentials.redact(error.message)
+        return error
+
+
+def _checked(part: AnswerPart, reader: WebChatReader) -> AnswerPart:
+    if isinstance(part, Failure):
+        raise reader.trouble or Unavailable(part.message)
+    return part
+
+
+async def _bounded(response: httpx.Response) -> bytes:
+    body = b""
+    try:
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > _LARGEST:
+                raise Unavailable("chat.qwen.ai's answer has no end.")
+    except httpx.HTTPError as error:
+        raise _lost(error) from None
+    return body
+
+
+def _lost(error: Exception) -> WebChatError:
+    """Nothing of the request is in it: that holds the cookies."""
+    kind = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "was lost"
+    lost = Unavailable(f"The connection to chat.qwen.ai {kind} ({type(error).__name__}).")
+    lost.is_passing = True
+    return lost
