@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import tests.cases  # noqa: F401 - registers the profile before the command line names it
 from tests.watch import WATCH, install
 
 install()

@@ -2,11 +2,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.translate.compaction import INSTRUCTION
+from tests.cases import cases
 from tests.chat_checker import check_chat
 from tests.translate.sending import (
     assistant,
@@ -332,13 +333,13 @@ ANYWHERE = st.one_of(
 )
 
 
+@cases(300)
 @given(
     turns=st.lists(st.one_of(USER.map(lambda item: [item]), rounds()), max_size=6),
     scattered=st.lists(st.tuples(st.integers(0, 40), ANYWHERE), max_size=3),
     provider=st.sampled_from(["portal", "dashscope"]),
     compacts=st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
 def test_no_history_breaks_the_rules_of_a_strict_host(
     turns: list[list[dict[str, Any]]],
     scattered: list[tuple[int, dict[str, Any]]],

@@ -5,11 +5,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from qwen_mitm.wire.response_object import JsonObject
+from tests.cases import cases
 from tests.translate.answers import DONE, Answer, answer, chunk, event, fragment, usage
 from tests.translate.sending import translated
 from tests.translate.test_freeform import ANY_TEXT, characters
@@ -51,8 +52,8 @@ def cut_answer(case: str, cuts: list[int]) -> bytes:
     return Answer(pieces, context_of(case)).stream
 
 
+@cases(200)
 @given(case=st.sampled_from(CASES), data=st.data())
-@settings(max_examples=200, deadline=None)
 def test_events_do_not_depend_on_how_the_bytes_are_cut(case: str, data: st.DataObject) -> None:
     places = st.integers(0, len(transcript(case)))
     cuts = sorted(data.draw(st.lists(places, max_size=12)))
@@ -64,12 +65,12 @@ def test_events_do_not_depend_on_the_bytes_coming_singly(case: str) -> None:
     assert cut_answer(case, [*range(1, len(transcript(case)))]) == cut_answer(case, [])
 
 
+@cases(200)
 @given(
     said=st.lists(st.tuples(st.sampled_from(["content", "reasoning_content", "refusal"]), words)),
     finish=finishes,
     end=st.sampled_from(ENDS),
 )
-@settings(max_examples=200, deadline=None)
 def test_no_text_is_lost_or_reordered(
     said: list[tuple[str, str]], finish: str | None, end: bytes
 ) -> None:
@@ -93,8 +94,8 @@ calls = st.lists(
 )
 
 
+@cases(200)
 @given(calls=calls, data=st.data())
-@settings(max_examples=200, deadline=None)
 def test_interleaved_calls_with_an_index_keep_their_arguments(
     calls: list[tuple[str, dict[str, JsonValue]]], data: st.DataObject
 ) -> None:
@@ -119,8 +120,8 @@ def test_interleaved_calls_with_an_index_keep_their_arguments(
     assert len(made.calls) == len(calls)
 
 
+@cases(200)
 @given(calls=calls, style=st.sampled_from(["index", "ids", "zero", "nothing", "message"]))
-@settings(max_examples=200, deadline=None)
 def test_whole_calls_survive_however_a_host_numbers_them(
     calls: list[tuple[str, dict[str, JsonValue]]], style: str
 ) -> None:
@@ -140,11 +141,11 @@ def test_whole_calls_survive_however_a_host_numbers_them(
     assert [(name, text) for _, name, text in made.calls] == sent
 
 
+@cases(200)
 @given(
     calls=st.lists(st.tuples(st.sampled_from(["f", "c", "n__c", "m_x__f"]), ANY_TEXT), max_size=4),
     data=st.data(),
 )
-@settings(max_examples=200, deadline=None)
 def test_interleaved_calls_of_every_named_kind_come_back_as_they_were_declared(
     calls: list[tuple[str, str]], data: st.DataObject
 ) -> None:
@@ -201,6 +202,7 @@ BUILT_IN: dict[str, st.SearchStrategy[dict[str, Any]]] = {
 }
 
 
+@cases(200)
 @given(
     calls=st.lists(
         st.one_of(*(st.tuples(st.just(name), meant) for name, meant in BUILT_IN.items())),
@@ -208,7 +210,6 @@ BUILT_IN: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
     data=st.data(),
 )
-@settings(max_examples=200, deadline=None)
 def test_calls_of_built_in_tools_keep_their_order_and_their_meaning(
     calls: list[tuple[str, dict[str, Any]]], data: st.DataObject
 ) -> None:
@@ -227,8 +228,8 @@ def test_calls_of_built_in_tools_keep_their_order_and_their_meaning(
     ]
 
 
+@cases(200)
 @given(texts=st.lists(st.text(), min_size=1), finish=finishes)
-@settings(max_examples=200, deadline=None)
 def test_a_freeform_call_that_is_no_json_is_its_own_input(
     texts: list[str], finish: str | None
 ) -> None:
@@ -265,14 +266,14 @@ hostile = st.one_of(
 )
 
 
+@cases(500)
 @given(pieces=st.lists(hostile, max_size=25))
-@settings(max_examples=500, deadline=None)
 def test_hostile_answers_become_valid_streams(pieces: list[bytes]) -> None:
     answer(*pieces, tools=TABLE)
 
 
+@cases(200)
 @given(pieces=st.lists(st.builds(chunk, deltas), max_size=25), data=st.data())
-@settings(max_examples=200, deadline=None)
 def test_failure_at_any_moment_ends_a_valid_stream(
     pieces: list[bytes], data: st.DataObject
 ) -> None:
@@ -282,8 +283,8 @@ def test_failure_at_any_moment_ends_a_valid_stream(
     assert made.status == "failed"
 
 
+@cases(200)
 @given(pieces=st.lists(hostile, max_size=25))
-@settings(max_examples=200, deadline=None)
 def test_obfuscation_adds_noise_to_deltas_and_changes_nothing_else(pieces: list[bytes]) -> None:
     made = answer(*pieces, tools=TABLE, noise="x".__mul__)
 
