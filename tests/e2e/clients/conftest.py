@@ -99,14 +99,33 @@ def node_programs(clients: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-type MakeNode = Callable[[str], Sdk]
+@pytest.fixture(scope="session")
+def workshop(
+    clients: Path, client_home: Path, proxy: Proxy, tmp_path_factory: pytest.TempPathFactory
+) -> Workshop:
+    return Workshop(clients, client_home, tmp_path_factory.mktemp("work"), proxy)
 
 
-@pytest.fixture
-def node(
-    clients: Path, client_home: Path, work: Path, proxy: Proxy, node_programs: Path
-) -> MakeNode:
-    """Makes one of our programs for Node by its name."""
-    workshop = Workshop(clients, client_home, work, proxy)
-    command = ["node", "--import", str(node_programs / "proxy.mjs")]
-    return lambda name: Sdk(workshop, [*command, node_programs / name])
+@pytest.fixture(scope="session")
+def openai_node(workshop: Workshop, node_programs: Path) -> Iterator[Sdk]:
+    with _node(workshop, node_programs / "openai_sdk.mjs") as sdk:
+        yield sdk
+
+
+@pytest.fixture(scope="session")
+def ai_sdk(workshop: Workshop, node_programs: Path) -> Iterator[Sdk]:
+    with _node(workshop, node_programs / "ai_sdk.mjs") as sdk:
+        yield sdk
+
+
+@pytest.fixture(scope="session")
+def agents_sdk(workshop: Workshop) -> Iterator[Sdk]:
+    program = Path(__file__).with_name("agents_sdk.py")
+    python = workshop.installed / "python" / "bin" / "python"
+    with Sdk(workshop, [python, program], workshop.work / "agents_sdk.log") as sdk:
+        yield sdk
+
+
+def _node(workshop: Workshop, program: Path) -> Sdk:
+    command: list[str | Path] = ["node", "--import", program.with_name("proxy.mjs"), program]
+    return Sdk(workshop, command, workshop.work / f"{program.stem}.log")

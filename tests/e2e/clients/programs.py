@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tests.e2e.clients import CLIENT_KEY
 from tests.e2e.proxy import Proxy
@@ -48,7 +50,7 @@ class Workshop:
         """Raises TimeoutError with what the program printed so far."""
         with subprocess.Popen(
             command,
-            env={**self._env, **env},
+            env={**self.env, **env},
             cwd=self.work,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -67,7 +69,7 @@ class Workshop:
         return Done(process.returncode, _COLOUR.sub("", out), _COLOUR.sub("", err))
 
     @property
-    def _env(self) -> dict[str, str]:
+    def env(self) -> dict[str, str]:
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
@@ -184,13 +186,9 @@ type Agent = OpenCode | Codex
 
 
 class Sdk:
-    """A program that asks once with a library, and prints what that made of the answer."""
+    """A program of ours that asks with a library and tells what that made of the answer."""
 
-    def __init__(self, workshop: Workshop, command: Sequence[str | Path]) -> None:
-        self._workshop = workshop
-        self._command = command
-
-    def __call__(self, way: str, **wanted: Any) -> Any:
+    def __init__(self, workshop: Workshop, command: Sequence[str | Path], log: Path) -> None:
         env = {
             "OPENAI_BASE_URL": BASE_URL,
             "OPENAI_API_KEY": CLIENT_KEY,
@@ -198,6 +196,40 @@ class Sdk:
             "OPENAI_AGENTS_DISABLE_TRACING": "1",
             "PYTHONUTF8": "1",
         }
-        done = self._workshop.run([*self._command, way, json.dumps(wanted)], env)
-        assert (done.status, done.err) == (0, ""), done.shown
-        return json.loads(done.out)
+        self._log = log
+        with log.open("w") as stderr:
+            self._process = subprocess.Popen(
+                command,
+                env={**workshop.env, **env},
+                cwd=workshop.work,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                encoding="utf-8",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def __call__(self, way: str, **wanted: Any) -> Any:
+        """What the library made of it; raises AssertionError for an exception not of its own."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin
+        assert stdout
+        stdin.write(json.dumps([way, wanted]) + "\n")
+        stdin.flush()
+        ready, _, _ = select.select([stdout], [], [], _PATIENCE_S)
+        line = stdout.readline() if ready else ""
+        assert line, self._log.read_text("utf-8")
+        answer = json.loads(line)
+        assert "bug" not in answer, answer["bug"]
+        return answer

@@ -1,7 +1,9 @@
-// node ai_sdk.mjs WAY OPTIONS: asks with the AI SDK and prints what it made of the answer.
+// Asks with the AI SDK and tells what it made of the answer.
 import { createOpenAI } from "@ai-sdk/openai";
 import { APICallError, Output, generateText, isStepCount, streamText, tool } from "ai";
 import { z } from "zod";
+
+import { serve } from "./serve.mjs";
 
 const openai = createOpenAI();
 const tools = {
@@ -76,24 +78,21 @@ const ways = {
     return told(await generateText(complete({ ...wanted, prompt: "and now?", options })));
   },
 
-  // Leaves with the first words, and lives on.
+  // Leaves with the first words.
   async abort(wanted) {
     const controller = new AbortController();
     const result = streamText({ ...complete(wanted), abortSignal: controller.signal });
     for await (const piece of result.textStream) {
       if (piece) controller.abort();
     }
-    return told(await generateText(complete({ ...wanted, model: "qwen3-coder-plus" })));
+    return { left: true };
   },
 };
 
-const [way, wanted] = process.argv.slice(2);
-let answer;
-try {
-  answer = await ways[way](JSON.parse(wanted));
-} catch (error) {
-  if (!APICallError.isInstance(error)) throw error;
+function refused(error) {
+  if (!APICallError.isInstance(error)) return undefined;
   const { statusCode, message, isRetryable, data } = error;
-  answer = { error: error.name, statusCode, message, isRetryable, code: data?.error?.code };
+  return { error: error.name, statusCode, message, isRetryable, code: data?.error?.code };
 }
-console.log(JSON.stringify(answer));
+
+await serve(ways, refused);

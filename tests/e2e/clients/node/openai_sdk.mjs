@@ -1,7 +1,9 @@
-// node openai_sdk.mjs WAY BODY: asks with the openai SDK and prints what it made of the answer.
+// Asks with the openai SDK and tells what it made of the answer.
 import OpenAI from "openai";
 import { zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
+
+import { serve } from "./serve.mjs";
 
 const client = new OpenAI({ maxRetries: 0, timeout: 20_000 });
 const format = zodTextFormat(z.object({ city: z.string(), degrees: z.number() }), "weather");
@@ -19,7 +21,7 @@ const ways = {
     return last;
   },
 
-  // Leaves with the first words, and lives on.
+  // Leaves with the first words.
   async abort(body) {
     const stream = await client.responses.create({ ...body, stream: true });
     for await (const event of stream) {
@@ -28,17 +30,14 @@ const ways = {
         break;
       }
     }
-    return client.responses.create({ ...body, model: "qwen3-coder-plus" });
+    return { left: true };
   },
 };
 
-const [way, body] = process.argv.slice(2);
-let answer;
-try {
-  answer = await ways[way](JSON.parse(body));
-} catch (error) {
-  if (!(error instanceof OpenAI.APIError)) throw error;
+function told(error) {
+  if (!(error instanceof OpenAI.APIError)) return undefined;
   const { status, code, param, type, message } = error;
-  answer = { error: error.constructor.name, status, code, param, type, message };
+  return { error: error.constructor.name, status, code, param, type, message };
 }
-console.log(JSON.stringify(answer));
+
+await serve(ways, told);
