@@ -28,6 +28,8 @@ PURE = (
     "web_chat.prefix",
     "web_chat.prompt",
     "web_chat.reader",
+    "reports",
+    "clients",
 )
 # fmt: off
 IMPURE_MODULES = frozenset({
@@ -44,7 +46,7 @@ PURE_PARTS = frozenset({"http.HTTPStatus"})
 CLOCKS = frozenset({"datetime.now", "datetime.utcnow", "datetime.today", "date.today"})
 
 MAY_IMPORT = {
-    "mitmproxy": ("bridge", "guard", "hosting", "failover_layer", "inspect", "cli"),
+    "mitmproxy": ("bridge", "guard", "hosting", "reporting", "failover_layer", "inspect", "cli"),
     "httpx": ("oauth", "web_chat", "accounts.probe", "cli", "simulator"),
     "openai": ("cli",),
     "trustme": ("simulator",),
@@ -97,6 +99,8 @@ BELOW: dict[str, tuple[str, ...]] = {
         "wire",
     ),
     "failover_layer": ("errors", "exchange", "wire"),
+    "reports": (),
+    "clients": (),
     "simulator": (),
 }
 
@@ -115,6 +119,8 @@ TESTED_IN = {
     "intake": "test_turn.py",
     "preparing": "test_attempts.py",
     "translate.answering": "translate/test_plain_text.py",
+    "reports": "test_reporting.py",
+    "clients.provider": "clients/test_opencode.py",
     "wire.response_object": "translate/test_assembler.py",
 }
 #: Tested as a whole, by tests/simulator and tests/cli.

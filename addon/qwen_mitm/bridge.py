@@ -39,6 +39,7 @@ from qwen_mitm.headers import CREDENTIALS, ON_THE_WIRE_ALONE
 from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.reporting import Reports, reports_to_starter, request_refused, turn_ended
 from qwen_mitm.responses_file import responses_path
 from qwen_mitm.responses_store import ResponsesStore
 from qwen_mitm.seal import Seal, installed_seal, key_path
@@ -84,6 +85,7 @@ class QwenBridge:
         self._skew: Skew | None = None
         self._sockets = Sockets()
         self._web_chat = WebChat(os.environ)
+        self._reports: Reports | None = None
         self._open_accounts(accounts_path(self.settings, os.environ))
         self._store = _open_responses(self.settings)
 
@@ -96,6 +98,7 @@ class QwenBridge:
 
     def load(self, loader: Loader) -> None:
         QwenBridge._latest = self
+        self._reports = reports_to_starter()
         missing = failover_layer.missing_api()
         if missing:
             logger.error(
@@ -156,6 +159,8 @@ class QwenBridge:
         self._web_chat.adopt_environment()
         hosts = ", ".join(str(origin) for origin in self.settings.origins)
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
+        if self._reports:
+            hosting.tell_the_starter(self._reports, self.settings)
 
     def done(self) -> None:
         self._ledger.close()
@@ -348,10 +353,12 @@ class QwenBridge:
             flow.comment = f"WebSocket · {socket.turns} turn{'s' * (socket.turns != 1)}"
 
     def _close(self, flow: http.HTTPFlow, failure: str | None) -> None:
-        self._arrivals.pop(flow.id, None)
+        arrival = self._arrivals.pop(flow.id, None)
         self._sockets.end_turn(flow.id)
         exchange = self._exchanges.pop(flow.id, None)
         if exchange is None:
+            if arrival and failure and self._reports:
+                self._reports.send(request_refused(flow, failure))
             return
         inner = exchange.inner
         self._skew = skew_of(inner, time.monotonic(), time.time()) or self._skew
@@ -363,6 +370,8 @@ class QwenBridge:
             flow.comment = line = inner.line(failure)
             if not self.settings.quiet_mode:
                 logger.info("qwen-mitm: %s", line)
+            if self._reports:
+                self._reports.send(turn_ended(inner, flow, line))
 
 
 def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:

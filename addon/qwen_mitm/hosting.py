@@ -17,6 +17,8 @@ from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.admission import is_loopback, peers_may_be_remote
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.exchange import Send
+from qwen_mitm.reporting import Reports
+from qwen_mitm.reports import Ready
 from qwen_mitm.settings import (
     OPTION_PREFIX,
     Settings,
@@ -130,6 +132,20 @@ def status(settings: Settings, accounts_file: Path | None, skew: Skew | None) ->
         needs_local_key=bool(settings.local_key.get_secret_value()),
         skew=skew,
     )
+
+
+def tell_the_starter(reports: Reports, settings: Settings) -> None:
+    """Say where everything is, and end when the starter ends."""
+    _, port, *_ = ctx.master.addons.get("proxyserver").listen_addrs()[0]
+    reports.send(
+        Ready(
+            port=port,
+            ca=str(Path(ctx.options.confdir).expanduser() / "mitmproxy-ca-cert.pem"),
+            hosts=tuple(sorted(str(origin) for origin in settings.origins)),
+            web=getattr(ctx.master, "web_url", None),
+        )
+    )
+    reports.when_the_starter_ends(ctx.master.shutdown)
 
 
 def _check_interception(settings: Settings) -> None:

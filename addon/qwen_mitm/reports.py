@@ -1,0 +1,77 @@
+"""What a proxy tells the program that started it: JSON lines over a connection of their own. Pure.
+
+The starter listens on loopback and names its port, with a word that proves who calls, in the
+environment (VARIABLE). The connection also ties the two together: when the starter closes its side
+or is killed, the proxy ends.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+#: ``port/word``.
+VARIABLE: Final = "QWEN_MITM_REPORTS"
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Ready(_Report):
+    """The proxy listens, and the addon is loaded."""
+
+    type: Literal["ready"] = "ready"
+    port: int
+    ca: str
+    hosts: tuple[str, ...]
+    """The claimed origins, as URLs."""
+    web: str | None = None
+    """Where mitmweb is, with what lets its reader in."""
+
+
+class Try(_Report):
+    """One attempt of a turn."""
+
+    account: str
+    status: int | None
+    failure: str | None
+
+
+class Tokens(_Report):
+    input: int = 0
+    cached: int = 0
+    """Of the input."""
+    output: int = 0
+    estimated: bool = False
+
+
+class TurnEnded(_Report):
+    type: Literal["turn"] = "turn"
+    line: str
+    """The same that the proxy logs."""
+    model: str
+    outcome: str
+    """``completed``, ``incomplete``, ``failed``; ``refused``, ``broken off``."""
+    tries: tuple[Try, ...]
+    tokens: Tokens
+    first_event_s: float | None = None
+
+
+class RequestRefused(_Report):
+    """A claimed request that did not become a turn."""
+
+    type: Literal["refused"] = "refused"
+    line: str
+
+
+class Remark(_Report):
+    """A warning or an error of the proxy's log."""
+
+    type: Literal["remark"] = "remark"
+    text: str
+
+
+type Report = Annotated[Ready | TurnEnded | RequestRefused | Remark, Field(discriminator="type")]
+REPORT: Final[TypeAdapter[Report]] = TypeAdapter(Report)
