@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import accounts, login, options_table
+from . import accounts, login, options_table, run
 from .doctor import doctor
 
 app = typer.Typer(
@@ -39,3 +39,4 @@ def list_options(
 app.command("login")(login.login)
 app.command("doctor")(doctor)
 app.add_typer(accounts.app, name="accounts")
+app.command("run", context_settings={"allow_interspersed_args": False})(run.run)

@@ -1,0 +1,57 @@
+"""Which models a client is told of: what the provider of the first account has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from qwen_mitm.accounts.model import Account
+from qwen_mitm.accounts.store import AccountStore, embedded_accounts
+from qwen_mitm.clients.models import USUAL_PROVIDER, Model, models_for
+from qwen_mitm.clients.provider import Provider
+from qwen_mitm.providers import profile_for
+from qwen_mitm.settings import Origin, Settings
+
+from .speech import Complaint
+from .stored import stored_accounts
+
+
+def accounts_in_use(
+    settings: Settings, store: AccountStore, env: Mapping[str, str]
+) -> tuple[Account, ...]:
+    """Those that a proxy with these settings would ask."""
+    accounts = embedded_accounts(env, settings) or stored_accounts(store)
+    return tuple(account for account in accounts if not account.disabled)
+
+
+def offered(
+    settings: Settings, accounts: Sequence[Account], wanted: Sequence[str] = ()
+) -> tuple[Model, ...]:
+    """The models, the default first.
+
+    Raises:
+        Complaint: nobody knows what there is, and the person did not say.
+    """
+    name = USUAL_PROVIDER
+    if accounts:
+        first = accounts[0]
+        name = profile_for(first.endpoint(settings.base_url), first.provider).name
+    models = models_for(name, tuple(wanted))
+    if not models:
+        raise Complaint(
+            f"Which models there are at {name!r}, only you know: name one with --model."
+        )
+    return models
+
+
+def provider_of(settings: Settings, base_url: str, models: Sequence[Model]) -> Provider:
+    has_key = bool(settings.local_key.get_secret_value())
+    return Provider(base_url=base_url, models=models, has_local_key=has_key)
+
+
+def claimed_base_url(settings: Settings) -> str:
+    """The base URL of requests that are to be rewritten."""
+    origin = Origin.parse(settings.hosts[0])
+    usual = {"https": 443, "http": 80}[origin.scheme]
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    port = "" if origin.port == usual else f":{origin.port}"
+    return f"{origin.scheme}://{host}{port}/v1"

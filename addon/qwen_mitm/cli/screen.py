@@ -1,0 +1,69 @@
+"""Lines on standard error beside a program that may have the screen to itself."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TextIO
+
+from .speech import clean
+
+_SHOWN_LATER = 20
+
+
+class Screen:
+    """Says lines at once, or when the program is done with the terminal."""
+
+    def __init__(self, *, quiet: bool, stream: TextIO | None = None, log: TextIO | None = None):
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._log = log
+        self._held: list[str] = []
+        self._lock = threading.Lock()
+
+    def turn(self, line: str) -> None:
+        """What can be left out."""
+        if self._quiet:
+            self._write_log(line)
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        self._write_log(line)
+        with self._lock:
+            self._held.append(f"qwen-mitm: {clean(line)}")
+            if not is_taken(self._stream):
+                self._release()
+
+    def release(self) -> None:
+        """The program has ended."""
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        left_out = len(self._held) - _SHOWN_LATER
+        if left_out > 0:
+            self._stream.write(f"qwen-mitm: {left_out} lines before these are left out\n")
+        self._stream.writelines(f"{line}\n" for line in self._held[-_SHOWN_LATER:])
+        self._stream.flush()
+        self._held.clear()
+
+    def _write_log(self, line: str) -> None:
+        if self._log:
+            self._log.write(f"{line}\n")
+            self._log.flush()
+
+
+def is_taken(stream: TextIO) -> bool:
+    """Whether a program draws on this terminal: it then reads each key as it is typed."""
+    if not stream.isatty():
+        return False
+    if sys.platform == "win32":
+        return True
+    import termios
+
+    try:
+        _, _, _, local, *_ = termios.tcgetattr(stream.fileno())
+    except (termios.error, OSError):
+        return False
+    return not local & termios.ICANON
