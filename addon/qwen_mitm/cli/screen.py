@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from typing import TextIO
@@ -43,9 +44,11 @@ class Screen:
     def _release(self) -> None:
         left_out = len(self._held) - _SHOWN_LATER
         if left_out > 0:
-            self._stream.write(f"qwen-mitm: {left_out} lines before these are left out\n")
-        self._stream.writelines(f"{line}\n" for line in self._held[-_SHOWN_LATER:])
-        self._stream.flush()
+            self._held[:left_out] = [f"qwen-mitm: {left_out} lines before these are left out"]
+        # Who closes our standard error does not want to hear it; the command's status still counts.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.writelines(f"{line}\n" for line in self._held)
+            self._stream.flush()
         self._held.clear()
 
     def _write_log(self, line: str) -> None:
