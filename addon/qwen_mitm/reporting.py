@@ -146,5 +146,5 @@ def _tokens(turn: Turn) -> Tokens:
         input=counted.input_tokens,
         cached=counted.input_tokens_details.cached_tokens,
         output=counted.output_tokens,
-        estimated=turn.assembler.usage_is_estimated,
+        estimated=turn.summary()["usage_is_estimated"] is True,
     )
