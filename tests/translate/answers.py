@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from qwen_mitm.translate.assembler import AnswerContext, Assembler
 from qwen_mitm.translate.compaction import Compactor
+from qwen_mitm.translate.draft import ResponseDraft
 from qwen_mitm.translate.tools import ToolTable
 from qwen_mitm.wire.chat import AnswerReader, ChatChunk
 from qwen_mitm.wire.response_object import JsonObject, ResponseEcho
@@ -96,6 +97,12 @@ def usage(prompt: int = 5, completion: int = 7) -> bytes:
     return event({"choices": [], "usage": counts})
 
 
+def maker(context: AnswerContext) -> Assembler | Compactor[ChatChunk]:
+    if context.seal_summary is None:
+        return Assembler(context)
+    return Compactor(context, ResponseDraft(context), Assembler, context.seal_summary)
+
+
 class Answer:
     """A whole answer, checked against all the rules of a stream."""
 
@@ -106,7 +113,7 @@ class Answer:
         assembler: Assembler | Compactor[ChatChunk] | None = None,
     ) -> None:
         reader = AnswerReader()
-        self.assembler = assembler or Assembler(context or plain_context())
+        self.assembler = assembler or maker(context or plain_context())
         self.stream = self.assembler.start()
         for piece in pieces:
             self.stream += self.assembler.feed(reader.feed(piece))

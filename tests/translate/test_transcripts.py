@@ -68,6 +68,7 @@ def context_of(case: str) -> AnswerContext:
         reasoning="content" if summary is None else "summary",
         estimated_input_tokens=translation.estimated_input_tokens,
         seal=seal if "reasoning.encrypted_content" in request.decode() else None,
+        seal_summary=seal if translation.compacts else None,
         noise="x".__mul__ if options is not None and options.include_obfuscation else None,
     )
 

@@ -138,24 +138,30 @@ class Compactor[P]:
     def feed(self, parts: Iterable[P | Failure | EndOfAnswer]) -> bytes:
         """The events of these parts; starts by itself, and b"" after the end."""
         self._answer.start()
-        return self._follow(self._answer.feed(parts))
+        self._draft.start()
+        # Part by part: what the client sees must not depend on how the upstream's bytes are cut.
+        for part in parts:
+            self._follow(self._answer.feed((part,)))
+        return self._draft.take()
 
     def end(self, reason: Failure | None = None) -> bytes:
         """The upstream's stream is over; ``reason`` says why, if it broke."""
-        return self._follow(self._answer.end(reason))
+        self._follow(self._answer.end(reason))
+        return self._draft.take()
 
     def fail(self, failure: Failure) -> bytes:
         """``response.failed``; b"" when already finished."""
-        return self._follow(self._answer.fail(failure))
+        self._follow(self._answer.fail(failure))
+        return self._draft.take()
 
     def response(self) -> JsonObject:
         """The Response object so far."""
         return self._draft.response()
 
-    def _follow(self, caused: bytes) -> bytes:
+    def _follow(self, caused: bytes) -> None:
         """What the client gets for what would have been these events of an answer."""
         if self.finished:
-            return b""
+            return
         self._draft.start()
         if self._answer.finished:
             self._conclude()
@@ -165,7 +171,6 @@ class Compactor[P]:
                 "response.compaction.compacting",
                 {"output_index": 0, "item_id": self._announced().id},
             )
-        return self._draft.take()
 
     def _announced(self) -> CompactionItem:
         if self._item is None:
