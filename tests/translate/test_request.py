@@ -60,6 +60,11 @@ ACCEPTED = {
     ("codex-compact", 0): "system user user",
     ("codex-compact", 1): "system user user assistant+exec_command tool user",
     ("codex-compact", 2): "system user user user",
+    # Constructed from what is known of this form, not recorded.
+    ("codex-constructed-responses-lite", 0): "system user",
+    ("codex-constructed-responses-lite", 1): (
+        "system user assistant+thought+exec+tool_search tool tool assistant+mcp__mail__send tool"
+    ),
     ("codex-image", 0): "system user user(text,image_url,text,text)",
     ("codex-loop", 0): "system user user",
     ("codex-loop", 1): "system user user assistant+exec_command tool",
