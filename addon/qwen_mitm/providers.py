@@ -28,6 +28,8 @@ class Profile:
     """Forgets the thoughts of the history unless it gets ``preserve_thinking``."""
     forced_choice_while_thinking: bool = True
     """False: tool_choice ``required`` or a named function is a 400 while the model thinks."""
+    heeds_choice: bool = True
+    """False: calls tools also for tool_choice ``none``, so that it gets none then."""
     json_arguments: bool = False
     """Arguments in the history that are no JSON object are a 400, for the rest of the session."""
     needs_user_message: bool = False
@@ -134,6 +136,8 @@ PROFILES: Final = {
         Profile(
             name="ollama",
             thinking="reasoning_effort",
+            # https://docs.ollama.com/api/openai-compatibility
+            heeds_choice=False,
             reasoning_fields=("reasoning",),
             leaks_tool_calls=True,
         ),

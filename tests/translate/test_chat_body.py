@@ -186,6 +186,13 @@ def test_a_forced_choice_stays_where_it_is_possible(more: dict[str, Any], provid
     assert translated({**FORCED, **more}, provider=provider).report.header() == ""
 
 
+def test_a_host_that_heeds_no_choice_gets_no_tools_when_none_may_be_called() -> None:
+    request = {"input": "x", "tools": TOOLS, "tool_choice": "none", "parallel_tool_calls": True}
+    assert not extras(request, "ollama").keys() & {"tools", "tool_choice", "parallel_tool_calls"}
+    assert extras(request, "vllm")["tools"]
+    assert extras({**request, "tool_choice": "auto"}, "ollama")["tools"]
+
+
 def test_a_conversation_without_a_user_gets_one_where_it_must() -> None:
     request = {"instructions": "be brief", "input": [call("c1"), output("c1")]}
 

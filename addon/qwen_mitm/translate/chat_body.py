@@ -42,12 +42,13 @@ def chat_body(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
     It asks for a stream also when the client wants none, if the host thinks or answers only so.
     """
     body: JsonObject = {"model": chat.model, "messages": _messages(chat, profile)}
-    if chat.tools:
-        body["tools"] = [_tool(tool) for tool in chat.tools]
+    tools = chat.tools if profile.heeds_choice or chat.tool_choice != "none" else ()
+    if tools:
+        body["tools"] = [_tool(tool) for tool in tools]
         if chat.tool_choice is not None and not _drops_choice(chat, profile):
             body["tool_choice"] = _tool_choice(chat.tool_choice)
     optional: dict[str, JsonValue] = {
-        "parallel_tool_calls": chat.parallel_tool_calls if chat.tools else None,
+        "parallel_tool_calls": chat.parallel_tool_calls if tools else None,
         profile.max_tokens_field: chat.max_tokens,
         "temperature": chat.temperature,
         "top_p": chat.top_p,
