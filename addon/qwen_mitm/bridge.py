@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from mitmproxy import command, connection, ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer, server_hooks
 
-from qwen_mitm import failover_layer, hosting
+from qwen_mitm import failover_layer, hosting, stopping
 from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.accounts.store import AccountStore, accounts_path
 from qwen_mitm.admission import admit, is_loopback, peers_may_be_remote
@@ -29,6 +29,7 @@ from qwen_mitm.errors import (
     BridgeError,
     InvalidRequest,
     NoUsableAccount,
+    ProxyStopped,
     TranslationFault,
     Unauthorized,
     UpgradeRefused,
@@ -79,7 +80,7 @@ class QwenBridge:
     def __init__(self) -> None:
         self.settings = Settings()
         self._ambient: list[Source] = []
-        self._running = False
+        self._running = self._stopping = False
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
@@ -141,9 +142,9 @@ class QwenBridge:
         store = AccountStore(path)
         # Processes that share the file need not all begin with the same account.
         self._ledger = Ledger(store, self._get_settings, os.environ, _now_ms, start=os.getpid())
-        refresher = Refresher(store, open_client, self._get_settings, _now_ms)
+        self._refresher = Refresher(store, open_client, self._get_settings, _now_ms)
         self._attempts = Attempts(
-            self._ledger, refresher, self._get_settings, _now_ms, self._web_chat
+            self._ledger, self._refresher, self._get_settings, _now_ms, self._web_chat
         )
 
     def _get_settings(self) -> Settings:
@@ -154,6 +155,7 @@ class QwenBridge:
         for source in self._ambient:
             if source.name != "environment" and (unknown := unknown_keys(source)):
                 logger.warning("qwen-mitm: %s: unknown %s", source.name, ", ".join(unknown))
+        stopping.stop_on_hangup(ctx.master.shutdown)
         hosting.listen_on_loopback(self.settings)
         hosting.warn_of_risks(self._ledger)
         self._web_chat.adopt_environment()
@@ -162,8 +164,30 @@ class QwenBridge:
         if self._reports:
             hosting.tell_the_starter(self._reports, self.settings)
 
-    def done(self) -> None:
+    def done(self) -> Awaitable[None] | None:
+        # What comes back is awaited when mitmproxy ends, and dropped when it reloads the script.
+        if ctx.master.should_exit.is_set():
+            return self._stop()
+        self._close_files()
+        return None
+
+    async def _stop(self) -> None:
+        """End what runs while the clients can still be told, and write what is worth keeping."""
+        self._stopping = True
+        with stopping.Patience() as patience:
+            await failover_layer.end_streams(ProxyStopped())
+            await patience.until(lambda: not self._exchanges)
+            self._ledger.finish()
+            await patience.until(lambda: not (self._refresher.is_busy or self._ledger.is_writing))
+        if self._refresher.is_busy or self._ledger.is_writing:
+            logger.warning("qwen-mitm: did not wait for what hangs: %s.", self._ledger.store.path)
+        self._forget()
+
+    def _close_files(self) -> None:
         self._ledger.close()
+        self._forget()
+
+    def _forget(self) -> None:
         self._store.close()
         self._arrivals.clear()
         self._exchanges.clear()
@@ -249,6 +273,8 @@ class QwenBridge:
                 _answer(flow, Unauthorized(FOR_GUESTS))
             return
         try:
+            if self._stopping:
+                raise ProxyStopped
             self._begin(flow, arrival)
         except BridgeError as error:
             _answer(flow, error)
@@ -307,6 +333,8 @@ class QwenBridge:
         """The failover layer asks what next (failover_layer.AttemptHook)."""
         inner = exchange.inner
         decision = await self._attempts.next(inner)
+        if self._stopping:
+            decision = GiveUp(ProxyStopped())
         if isinstance(decision, Send) and hosting.is_own_port(decision):
             decision = GiveUp(
                 NoUsableAccount(
@@ -365,7 +393,9 @@ class QwenBridge:
         if flow.response and not flow.response.raw_content:
             flow.response.raw_content = inner.recording.body()
         flow.metadata[METADATA_KEY] = inner.summary()
-        self._attempts.ended(inner, inner.failure, inner.tokens)
+        # That the proxy ends is nobody else's failure.
+        blamed = None if self._stopping else inner.failure
+        self._attempts.ended(inner, blamed, inner.tokens)
         if isinstance(inner, Turn):
             flow.comment = line = inner.line(failure)
             if not self.settings.quiet_mode:

@@ -13,6 +13,7 @@
     ├── UpstreamRefused         any  as the upstream said    its own answer, in OpenAI's shape
     ├── UpstreamUnreachable     502  server_error
     ├── UpstreamTimeout         504  server_error
+    ├── ProxyStopped            503  server_error            clients try again
     └── TranslationFault        500  server_error            our own bug; nothing was sent
 
 AccountFileError is in accounts/files.py, the two of limits are in accounts/exhausted.py.
@@ -126,6 +127,20 @@ class UpstreamRefused(BridgeError):
 class UpstreamUnreachable(BridgeError):
     status = 502
     default_code = "upstream_unreachable"
+
+
+class ProxyStopped(BridgeError):
+    """The proxy ends. OpenCode, Codex and the SDKs repeat what is answered so (clients.md)."""
+
+    status = 503
+    default_code = "server_error"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "qwen-mitm was stopped before the answer was complete. Start it again, and repeat the "
+            "request.",
+            headers={"retry-after": "2"},
+        )
 
 
 class UpstreamTimeout(BridgeError):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 
+from qwen_mitm.daemon_pool import DaemonPool
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.settings import Settings
 
@@ -49,7 +50,7 @@ class Ledger:
         self._clock_ms = clock_ms
         self._looked_at: int | None = None
         self._embedded: tuple[str, tuple[Account, ...]] = ("", ())
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="qwen-accounts")
+        self._writer = DaemonPool(1, "qwen-accounts")
         self._used: dict[str, DayUsage] = {}
         self._usage_written_at = clock_ms()
         self._last_write: Future[None] | None = None
@@ -70,7 +71,7 @@ class Ledger:
         if looked_at is not None and 0 <= now - looked_at < LOOK_EVERY_MS:
             return self.store.cached()
         # Asked before reading: what is then being written may be missing from the file.
-        self.pool.writing = self._last_write is not None and not self._last_write.done()
+        self.pool.writing = self.is_writing
         accounts = self.store.accounts()
         self._looked_at = now
         return accounts
@@ -139,9 +140,18 @@ class Ledger:
             self.pool.forget(one, now)
         return self._write(dict.fromkeys(names, _without_cooldowns))
 
+    @property
+    def is_writing(self) -> bool:
+        return self._last_write is not None and not self._last_write.done()
+
+    def finish(self) -> None:
+        """Begin to write what is left. ``is_writing`` says whether that is done."""
+        self._write_usage(self._clock_ms())
+        self._writer.shutdown(wait=False)
+
     def close(self) -> None:
         """Write what is left; blocks for as long as that takes."""
-        self._write_usage(self._clock_ms())
+        self.finish()
         self._writer.shutdown(wait=True)
 
     def _write_usage(self, now: int) -> None:

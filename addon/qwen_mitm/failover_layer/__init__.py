@@ -33,6 +33,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from .connection import FailoverLayer
+from .ending import end_streams
 from .stream import (
     DRAIN_LIMIT_BYTES,
     DRAIN_LIMIT_TICKS,
@@ -53,6 +54,7 @@ __all__ = [
     "FailoverLayer",
     "FailoverStream",
     "Gateway",
+    "end_streams",
     "missing_api",
     "refusal",
     "route",

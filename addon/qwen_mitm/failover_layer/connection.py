@@ -16,9 +16,14 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
+from qwen_mitm.errors import BridgeError
+
 from .http1 import PatientHttp1Client, PatientHttp1Server
-from .stream import TICK_S, Commands, FailoverStream, Gateway, Tick
+from .stream import TICK_S, Commands, Ending, FailoverStream, Gateway, Tick, nothing
 from .websocket import Socket
+
+#: Those of all connections.
+LAYERS: weakref.WeakSet[FailoverLayer] = weakref.WeakSet()
 
 
 class FailoverLayer(HttpLayer):
@@ -30,6 +35,8 @@ class FailoverLayer(HttpLayer):
     ticker: commands.RequestWakeup | None
     used: weakref.WeakSet[Connection]
     closed: list[Connection]
+    ending: BridgeError | None
+    """What the streams have to end with, because the proxy does."""
 
     def adopt(self, gateway: Gateway) -> None:
         """Stand in for ``__init__``, which ran as that of the stock class."""
@@ -40,6 +47,8 @@ class FailoverLayer(HttpLayer):
         self.ticker = None
         self.used = weakref.WeakSet()
         self.closed = []
+        self.ending = None
+        LAYERS.add(self)
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.ConnectionClosed) and isinstance(event.connection, Server):
@@ -47,6 +56,9 @@ class FailoverLayer(HttpLayer):
         if isinstance(event, events.Wakeup) and event.command is self.ticker:
             self.command_sources.pop(event.command, None)
             return self._tick()
+        if isinstance(event, events.Wakeup) and event.command not in self.command_sources:
+            # The clock of a connection that was ended before its second was over.
+            return nothing()
         if isinstance(event, events.MessageInjected) and self._is_socket:
             # mitmproxy looks for the stream of an HTTP/1.1 connection here, and there is none.
             return self._refuse_injection()
@@ -121,6 +133,10 @@ class FailoverLayer(HttpLayer):
 
     def _tick(self) -> Commands:
         self.ticker = None
+        if self.ending is not None:
+            for stream in list(self.active):
+                yield from self.event_to_child(stream, Ending(self.ending))
+            return
         for stream in list(self.active):
             # The time that a hook takes (a refresh, a person in mitmweb) is nobody's silence.
             if stream._paused is None:

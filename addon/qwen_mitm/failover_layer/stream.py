@@ -106,6 +106,13 @@ class Tick(events.Event):
     """A second has passed."""
 
 
+@dataclass
+class Ending(events.Event):
+    """The proxy ends, and so does the stream, with this."""
+
+    error: BridgeError
+
+
 @dataclass(slots=True)
 class Attempt:
     """The attempt in flight. ``alias`` is the stream id that the upstream connection sees.
@@ -150,6 +157,8 @@ class FailoverStream(HttpStream):
             return self._tick()
         if isinstance(event, GetHttpConnectionCompleted):
             return self._connected(event)
+        if isinstance(event, Ending):
+            return self._end(event.error)
         if isinstance(event, events.Wakeup):
             return self._woken(event)
         if self.exchange and isinstance(event, RequestProtocolError):
@@ -521,6 +530,20 @@ class FailoverStream(HttpStream):
         yield HttpResponseHeadersHook(self.flow)
         if not (yield from self.check_killed(True)):
             yield from self.send_response()
+
+    def _end(self, error: BridgeError) -> Commands:
+        exchange = self.exchange
+        if exchange is None:
+            return
+        yield from self._abandon()
+        if not self.opened:
+            yield from self._respond(refusal(error))
+        elif exchange.finished:
+            yield from self._finish(b"")
+        elif exchange.beats:
+            yield from self._finish(exchange.fail(error))
+        else:
+            yield from self._break_off(error.message)
 
     def flow_done(self) -> Commands:
         gateway = self.parent.gateway

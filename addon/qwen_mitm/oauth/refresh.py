@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 from pydantic import SecretStr
 
 from qwen_mitm.accounts.model import Account, AccountFile
 from qwen_mitm.accounts.store import AccountStore
+from qwen_mitm.daemon_pool import DaemonPool
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.settings import Settings
 
@@ -52,7 +52,7 @@ class Refresher:
         self._client = client
         self._settings = settings
         self._clock_ms = clock_ms
-        self._threads = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="qwen-refresh")
+        self._threads = DaemonPool(MOST_AT_ONCE, "qwen-refresh")
         self._flights: dict[str, asyncio.Future[Account]] = {}
         self._unsaved: dict[str, tuple[SecretStr, Fields]] = {}
         self._paused: dict[str, int] = {}
@@ -91,6 +91,11 @@ class Refresher:
             renewed = flight.result()
             if others is None or renewed.access_token != rejected_access_token:
                 return renewed
+
+    @property
+    def is_busy(self) -> bool:
+        """A redeem is under way, or its token on the way to the disk."""
+        return bool(self._flights)
 
     async def aclose(self) -> None:
         """Wait until every redeem that is under way is on disk."""
