@@ -46,7 +46,16 @@ PURE_PARTS = frozenset({"http.HTTPStatus"})
 CLOCKS = frozenset({"datetime.now", "datetime.utcnow", "datetime.today", "date.today"})
 
 MAY_IMPORT = {
-    "mitmproxy": ("bridge", "guard", "hosting", "reporting", "failover_layer", "inspect", "cli"),
+    "mitmproxy": (
+        "bridge",
+        "guard",
+        "hosting",
+        "kept_flows",
+        "reporting",
+        "failover_layer",
+        "inspect",
+        "cli",
+    ),
     "httpx": ("oauth", "web_chat", "accounts.probe", "cli", "simulator"),
     "openai": ("cli",),
     "trustme": ("simulator",),

@@ -38,6 +38,7 @@ from qwen_mitm.exchange import Answer, Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
 from qwen_mitm.headers import CREDENTIALS, ON_THE_WIRE_ALONE
 from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
+from qwen_mitm.kept_flows import KeptFlows
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
 from qwen_mitm.reporting import Reports, reports_to_starter, request_refused, turn_ended
@@ -84,6 +85,7 @@ class QwenBridge:
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
+        self._kept = KeptFlows()
         self._sockets = Sockets()
         self._web_chat = WebChat(os.environ)
         self._reports: Reports | None = None
@@ -382,6 +384,9 @@ class QwenBridge:
 
     def _close(self, flow: http.HTTPFlow, failure: str | None) -> None:
         arrival = self._arrivals.pop(flow.id, None)
+        if arrival or hosting.asked_of_proxy(flow) is not None:
+            shown = ctx.master.addons.get("view")
+            self._kept.finished(flow.id, shown, self.settings.keep_flows)
         self._sockets.end_turn(flow.id)
         exchange = self._exchanges.pop(flow.id, None)
         if exchange is None:

@@ -148,6 +148,12 @@ class Settings(BaseModel):
         30, "Responses are kept this long, unless the client sends store: false.", ge=1
     )
     responses_mb: int = _option(256, "Beyond this size the oldest responses are removed.", ge=1)
+    keep_flows: int = _option(
+        500,
+        "So many finished turns stay in mitmweb and in mitmproxy's console, and those that are "
+        "marked; 0: all.",
+        ge=0,
+    )
     allow_insecure: bool = _option(
         False, "Send credentials although ssl_insecure is set. Anybody on the way can read them."
     )

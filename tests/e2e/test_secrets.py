@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import httpx
 import pytest
@@ -17,6 +13,7 @@ from qwen_mitm.simulator import SimulatorProcess
 from tests.e2e.clients import CLIENT_KEY, Way
 from tests.e2e.conftest import FAKE_KEY, StartProxy, account_of, trust
 from tests.e2e.proxy import Proxy
+from tests.e2e.web import Web
 
 COOKIE = "fake-cookie-of-the-client"
 LOCAL_KEY = "fake-local-key"
@@ -104,56 +101,18 @@ def test_a_local_key_is_no_secret_that_is_saved_or_sent_on(
     assert LOCAL_KEY not in str(received)
 
 
-class Web(Proxy):
-    """mitmweb in the place of mitmdump."""
-
-    def __init__(self, *arguments: Path, **options: object) -> None:
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-        self._command[0] = str(Path(sys.executable).with_name("mitmweb"))
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        # The line of the web server looks the same to the class for mitmdump.
-        log = self.wait_for_log(r"proxy listening at 127\.0\.0\.1:\d+")
-        self.port = int(re.findall(r"proxy listening at 127\.0\.0\.1:(\d+)", log)[-1])
-        return self
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def web(tmp_path: Path, confdir: Path, simulator: SimulatorProcess) -> Iterator[Web]:
-    with Web(
-        tmp_path,
-        confdir,
-        env=account_of(simulator),
-        options={
-            **trust(simulator),
-            "web_open_browser": "false",
-            "web_password": "fake-web-password",
-            "web_port": str(unused_port()),
-        },
-    ) as started:
+    with Web(tmp_path, confdir, env=account_of(simulator), options=trust(simulator)) as started:
         yield started
 
 
 def test_mitmweb_shows_no_secret_while_an_answer_is_under_way(
     web: Web, simulator: SimulatorProcess
 ) -> None:
-    log = web.wait_for_log(r"Web server listening at http://[^\s/]+:\d+")
-    found = re.search(r"Web server listening at (http://[^\s/]+:\d+)", log)
-    assert found
     body = BODY | {"model": "sim-gate-shown@3"}
     shown = []
-    bearer = {"authorization": "Bearer fake-web-password"}
-    with (
-        Way(web).http() as http,
-        httpx.Client(base_url=found[1], trust_env=False, headers=bearer) as watcher,
-    ):
+    with Way(web).http() as http, web.watcher() as watcher:
         http.headers.update(HEADERS)
         with http.stream("POST", "/responses", json=body) as answer:
             pieces = answer.iter_raw()
