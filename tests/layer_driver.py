@@ -51,6 +51,9 @@ class FakeGateway:
     def claims(self, flow: http.HTTPFlow) -> bool:
         return flow.request.host == CLAIMED_HOST
 
+    def via(self, scheme: str, host: str, port: int) -> None:
+        return None
+
     def claims_address(self, host: str, port: int) -> bool:
         return host == CLAIMED_HOST
 

@@ -2,7 +2,6 @@ import pytest
 from mitmproxy.test import taddons
 
 from qwen_mitm.bridge import QwenBridge
-from qwen_mitm.exchange import Send
 from qwen_mitm.hosting import checked_settings, is_own_port, listen_on_loopback
 from qwen_mitm.settings import SettingsError, Source
 from tests.test_bridge import context as context
@@ -13,10 +12,6 @@ def bridge(context: taddons.context) -> QwenBridge:
     addon = QwenBridge()
     context.master.addons.add(addon)
     return addon
-
-
-def a_send(host: str, port: int) -> Send:
-    return Send("work", "http", host, port, "/v1/chat/completions", (), b"")
 
 
 @pytest.mark.parametrize(
@@ -48,5 +43,5 @@ def test_remote_programs_need_a_local_key(context: taddons.context, bridge: Qwen
 
 def test_without_a_server_there_is_nothing_to_listen_on(bridge: QwenBridge) -> None:
     listen_on_loopback(bridge.settings)
-    assert not is_own_port(a_send("127.0.0.1", 8080))
-    assert not is_own_port(a_send("plan.test", 443))
+    assert not is_own_port("127.0.0.1", 8080)
+    assert not is_own_port("plan.test", 443)

@@ -41,8 +41,9 @@ from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.kept_flows import KeptFlows
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.outward import Outward, Via
 from qwen_mitm.reporting import Reports, reports_to_starter, request_refused, turn_ended
-from qwen_mitm.responses_file import responses_path
+from qwen_mitm.responses_file import responses_path, state_home
 from qwen_mitm.responses_store import ResponsesStore
 from qwen_mitm.seal import Seal, installed_seal, key_path
 from qwen_mitm.settings import (
@@ -86,6 +87,7 @@ class QwenBridge:
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
         self._kept = KeptFlows()
+        self._outward = Outward({})
         self._sockets = Sockets()
         self._web_chat = WebChat(os.environ)
         self._reports: Reports | None = None
@@ -158,8 +160,12 @@ class QwenBridge:
             if source.name != "environment" and (unknown := unknown_keys(source)):
                 logger.warning("qwen-mitm: %s: unknown %s", source.name, ", ".join(unknown))
         stopping.stop_on_hangup(ctx.master.shutdown)
+        if not any(mode.startswith("upstream:") for mode in ctx.options.mode):
+            self._outward = Outward(os.environ)
+            hosting.take_network_proxies(self._outward)
         hosting.listen_on_loopback(self.settings)
         hosting.warn_of_risks(self._ledger)
+        hosting.trust_more(os.environ, state_home(os.environ))
         self._web_chat.adopt_environment()
         hosts = ", ".join(str(origin) for origin in self.settings.origins)
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
@@ -233,6 +239,16 @@ class QwenBridge:
         claimed = ((origin.host, origin.port) for origin in self.settings.origins)
         return wanted in ((STATUS_HOST, 443), *claimed)
 
+    def via(self, scheme: str, host: str, port: int) -> Via | None:
+        proxy = self._outward.proxy_for(scheme, host, port)
+        return proxy.via if proxy else None
+
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        """The one place where the password of the network's proxy leaves its wrapper."""
+        host, port, *_ = flow.server_conn.address or ("", 0)
+        if login := self._outward.authorization(host, port):
+            flow.request.headers["proxy-authorization"] = login.get_secret_value()
+
     def claims(self, flow: http.HTTPFlow) -> bool:
         """By the request's destination; the Host header is the client's to choose."""
         if flow.id in self._arrivals:
@@ -273,6 +289,9 @@ class QwenBridge:
         if arrival is None:
             if self._is_guest(flow) and not self.claims(flow):
                 _answer(flow, Unauthorized(FOR_GUESTS))
+            elif flow.server_conn.via is None and not flow.server_conn.connected:
+                request = flow.request
+                flow.server_conn.via = self.via(request.scheme, request.host, request.port)
             return
         try:
             if self._stopping:
@@ -337,7 +356,7 @@ class QwenBridge:
         decision = await self._attempts.next(inner)
         if self._stopping:
             decision = GiveUp(ProxyStopped())
-        if isinstance(decision, Send) and hosting.is_own_port(decision):
+        if isinstance(decision, Send) and hosting.is_own_port(decision.host, decision.port):
             decision = GiveUp(
                 NoUsableAccount(
                     f"The base URL of account {decision.account!r} is this proxy itself. Give it "

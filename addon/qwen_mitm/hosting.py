@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mitmproxy import ctx, exceptions, http, version
@@ -15,8 +15,9 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from qwen_mitm import __version__
 from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.admission import is_loopback, peers_may_be_remote
+from qwen_mitm.authorities import with_more
 from qwen_mitm.errors import BridgeError
-from qwen_mitm.exchange import Send
+from qwen_mitm.outward import Outward
 from qwen_mitm.reporting import Reports
 from qwen_mitm.reports import Ready
 from qwen_mitm.settings import (
@@ -91,12 +92,50 @@ def warn_of_risks(ledger: Ledger) -> None:
         logger.warning("qwen-mitm: %s", error.message)
 
 
-def is_own_port(send: Send) -> bool:
+def is_own_port(host: str, port: int) -> bool:
     """mitmproxy's own guard against connecting to itself has gaps (reverse:https)."""
-    if send.host not in ("localhost", ctx.options.listen_host) and not is_loopback(send.host):
+    if host not in ("localhost", ctx.options.listen_host) and not is_loopback(host):
         return False
     addresses = ctx.master.addons.get("proxyserver").listen_addrs()
-    return any(address[1] == send.port for address in addresses)
+    return any(address[1] == port for address in addresses)
+
+
+def take_network_proxies(outward: Outward) -> None:
+    """Say which proxies upstream connections go through, and leave out ourselves."""
+    for problem in outward.problems:
+        logger.warning("qwen-mitm: %s; upstream connections do not use it.", problem)
+    for proxy in outward.proxies:
+        if is_own_port(proxy.host, proxy.port):
+            outward.without(proxy)
+            logger.info("qwen-mitm: %s is this proxy; upstream connections do not use it.", proxy)
+        else:
+            logger.info(
+                "qwen-mitm: upstream connections go through %s, but for the hosts of NO_PROXY.",
+                proxy,
+            )
+
+
+def trust_more(env: Mapping[str, str], folder: Path) -> None:
+    """Trust the authorities of SSL_CERT_FILE, too, unless the user has chosen others."""
+    options = ctx.options
+    chosen = options.ssl_verify_upstream_trusted_ca or options.ssl_verify_upstream_trusted_confdir
+    named = env.get("SSL_CERT_FILE")
+    if chosen or not named:
+        return
+    own = Path(options.confdir).expanduser() / "mitmproxy-ca-cert.pem"
+    try:
+        found = with_more(Path(named), own, folder)
+    except OSError as error:
+        logger.warning("qwen-mitm: SSL_CERT_FILE (%s) is not used: %s", named, error.strerror)
+        return
+    if found is not None:
+        path, count = found
+        options.update(ssl_verify_upstream_trusted_ca=str(path))
+        logger.info(
+            "qwen-mitm: upstream connections also trust %d authorities of SSL_CERT_FILE (%s).",
+            count,
+            named,
+        )
 
 
 def asked_of_proxy(flow: http.HTTPFlow) -> str | None:

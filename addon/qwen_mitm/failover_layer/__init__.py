@@ -31,6 +31,7 @@ from mitmproxy.proxy.layers import TCPLayer, modes
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, RequestHeaders
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
+from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 
 from .connection import FailoverLayer
 from .ending import end_streams
@@ -92,10 +93,23 @@ def route(next_layer: layer.NextLayer, gateway: Gateway, *, intercept_others: bo
         and not gateway.claims_address(address[0], address[1])
         and address[0] != ONBOARDING_HOST
     ):
-        next_layer.layer = TCPLayer(context, ignore=True)
+        next_layer.layer = _tunnel(context, gateway)
         return
     ctx.master.addons.get("nextlayer").next_layer(next_layer)
     _install(context, gateway)
+
+
+def _tunnel(context: Context, gateway: Gateway) -> layer.Layer:
+    """Passes everything on, undecrypted; through the network's proxy, if it has one."""
+    assert context.server.address
+    host, port, *_ = context.server.address
+    if context.server.via is None:
+        context.server.via = gateway.via("https", host, port)
+        if context.server.via is not None:
+            stack = HttpUpstreamProxy.make(context, True)
+            stack /= TCPLayer(context, ignore=True)
+            return stack[0]
+    return TCPLayer(context, ignore=True)
 
 
 def _install(context: Context, gateway: Gateway) -> None:
@@ -132,6 +146,7 @@ def missing_api() -> list[str]:
         (Http1Client, "read_headers stream_id"),
         (RequestHeaders, "replay_flow"),
         (Http2Client, "stream_queue"),
+        (HttpUpstreamProxy, "make"),
         (ReceiveBuffer, "maybe_extract_at_most"),
     ]
     return [

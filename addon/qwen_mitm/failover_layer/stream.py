@@ -11,6 +11,7 @@ from mitmproxy import http
 from mitmproxy.connection import Connection, Server
 from mitmproxy.net.http import status_codes
 from mitmproxy.net.http.url import hostport
+from mitmproxy.net.server_spec import ServerSpec
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import (
     DropStream,
@@ -75,6 +76,9 @@ class Gateway(SocketGateway, Protocol):
     def claims(self, flow: http.HTTPFlow) -> bool: ...
 
     def claims_address(self, host: str, port: int) -> bool: ...
+
+    def via(self, scheme: str, host: str, port: int) -> ServerSpec | None:
+        """The proxy through which the network reaches a host; None: it needs none."""
 
     def exchange(self, flow: http.HTTPFlow) -> Exchange | None:
         """What the request hooks made of a claimed flow; None is a fault of ours."""
@@ -141,6 +145,8 @@ class FailoverStream(HttpStream):
     silent = 0
     """Ticks since the upstream sent a byte, or since the attempt began."""
     wakeup: commands.RequestWakeup | None = None
+    chosen_via: ServerSpec | None = None
+    """The proxy that the mode or another addon wants, whatever the destination is."""
 
     @property
     def parent(self) -> FailoverLayer:
@@ -241,6 +247,7 @@ class FailoverStream(HttpStream):
         if self.exchange is None:
             yield from self._respond(refusal(_fault()))
             return False
+        self.chosen_via = self.context.server.via
         yield from self.parent.watch(self)
         yield from self._next_attempt(self.exchange)
         return False
@@ -264,9 +271,8 @@ class FailoverStream(HttpStream):
                 yield from self._give_up(exchange, _fault())
 
     def _connect(self, send: Send) -> Commands:
-        connect = Connect(
-            (send.host, send.port), send.scheme == "https", self.context.server.via, "tcp"
-        )
+        via = self.chosen_via or self.parent.gateway.via(send.scheme, send.host, send.port)
+        connect = Connect((send.host, send.port), send.scheme == "https", via, "tcp")
         self.attempt = Attempt(next(self.parent.aliases), send, connect)
         self.server_state = self.state_connecting
         self.silent = 0
