@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,5 +59,21 @@ def stop_on_hangup(stop: Callable[[], None]) -> None:
     """A closed terminal is a request to stop, unless somebody said otherwise (nohup)."""
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+
+        def leave() -> None:
+            _let_go_of_terminals()
+            stop()
+
         with suppress(NotImplementedError, RuntimeError, ValueError):
-            asyncio.get_running_loop().add_signal_handler(hangup, stop)
+            asyncio.get_running_loop().add_signal_handler(hangup, leave)
+
+
+def _let_go_of_terminals() -> None:
+    """mitmproxy ends at once, without its ``done``, when it cannot print."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            # One that is closed is no terminal any more, but still of this kind.
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)

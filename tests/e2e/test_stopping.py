@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
 import signal
 import threading
 import time
@@ -192,6 +194,32 @@ def test_another_interrupt_ends_it_at_once(
         wire.finish(answer)
         assert stopped(proxy) < PATIENCE_S
     accounts.simulator.release("never")
+
+
+def test_closing_the_terminal_stops_it_as_properly(
+    accounts: AccountsOfTest, tmp_path: Path, confdir: Path
+) -> None:
+    accounts.write(accounts.key("plan"))
+    proxy = Proxy(tmp_path, confdir, env=accounts.env, options=accounts.options)
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.execve(proxy._command[0], proxy._command, proxy._env)
+    shown = b""
+    while b"rewrites Responses" not in shown or not (
+        found := re.findall(rb"listening at (?:http://)?127\.0\.0\.1:(\d+)", shown)
+    ):
+        shown += os.read(terminal, 65_536)
+    proxy.port = int(found[-1])
+    with Wire(proxy, "h1") as wire:
+        answer = wire.ask("sim-hang-after-3")
+        wire.see(answer, "response.output_text.delta")
+        os.close(terminal)
+        wire.finish(answer)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    last_error(answer.body)
+    assert accounts.on_disk("plan").usage is not None
 
 
 def test_what_was_stored_and_used_before_the_end_is_there_after_it(
