@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from qwen_mitm.simulator import SimulatorProcess
-from tests.e2e.accounts import AccountsOfTest, accounts_of, ask, log_of, served
+from tests.e2e.accounts import AccountsOfTest, accounts_of, ask, chats, log_of, served
 from tests.e2e.clients import Way, error_of, final
 from tests.e2e.conftest import StartProxy
 from tests.e2e.proxy import Proxy
@@ -121,25 +121,22 @@ def test_each_attempt_goes_the_way_of_its_own_host(
     start_proxy: StartProxy, accounts: AccountsOfTest, gate: Gate
 ) -> None:
     simulator = accounts.simulator
-    accounts.write(
-        accounts.key("far", f"https://{HOST}/v1"),
-        accounts.key("here", simulator.base_url),
-        accounts.key("off", f"https://{OTHER}:1/v1"),
-    )
-    proxy = start(
-        start_proxy,
-        accounts,
-        HTTPS_PROXY=gate.url,
-        NO_PROXY=OTHER,
-        QWEN_ROTATION_STRATEGY="sequential",
-    )
-    simulator.script([{"behaviour": "429", "bearer": "fake-key-far"}])
-    with Way(proxy).http() as http:
-        for _ in range(3):
-            final(ask(http))
-    assert "here" in served(simulator)
-    assert set(gate.asked) <= {f"{HOST}:443"}
-    log_of(proxy)
+    far, here = accounts.key("far", f"https://{HOST}/v1"), accounts.key("here")
+    for order in ([far, here], [here, far]):
+        accounts.write(*order)
+        simulator.reset()
+        gate.asked.clear()
+        first, last = (entry["name"] for entry in order)
+        simulator.script([{"behaviour": "429", "bearer": f"fake-key-{first}"}])
+        proxy = start(start_proxy, accounts, HTTPS_PROXY=gate.url)
+        with Way(proxy).http() as http:
+            # One of the two begins with the account that is limited.
+            for _ in range(2):
+                final(ask(http))
+        assert sorted(chat["account"] for chat in chats(simulator)) == sorted([first, last, last])
+        assert served(simulator) == [last, last]
+        assert set(gate.asked) == {f"{HOST}:443"}
+        log_of(proxy)
 
 
 def test_a_token_is_refreshed_through_it_as_well(
