@@ -402,6 +402,16 @@ def test_a_socket_that_the_addon_does_not_know_is_closed_so_that_the_client_come
     assert driver.upstreams == []
 
 
+def test_a_proxy_that_stops_says_so() -> None:
+    driver = SocketDriver(SocketExchange())
+    driver.create(input="hi")
+    driver.client.state = ConnectionState.CLOSED
+    driver.feed(events.ConnectionClosed(driver.client))
+    assert driver.socket.close
+    assert driver.socket.close.code == CloseReason.GOING_AWAY
+    assert len(driver.flows["error"]) == len(driver.flows["websocket_end"]) == 1
+
+
 def test_a_message_injected_by_hand_is_refused_without_harm() -> None:
     driver = SocketDriver(SocketExchange())
     (flow,) = driver.flows["websocket_start"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from mitmproxy import http
 from mitmproxy.io import FlowReader
+from websockets import CloseCode
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -277,12 +278,13 @@ def test_a_socket_needs_the_local_key(start_proxy: StartProxy, simulator: Simula
         assert talk.turn()["status"] == "completed"
 
 
+@pytest.mark.parametrize("mode", [None, "reverse:https://portal.qwen.ai"])
 def test_a_proxy_that_stops_ends_its_sockets(
-    start_proxy: StartProxy, simulator: SimulatorProcess
+    start_proxy: StartProxy, simulator: SimulatorProcess, mode: str | None
 ) -> None:
-    proxy = start_proxy(env=account_of(simulator), options=trust(simulator))
+    proxy = start_proxy(env=account_of(simulator), options=trust(simulator), mode=mode)
     with ExitStack() as stack:
-        talks = [Talk(Way(proxy)) for _ in range(2)]
+        talks = [Talk(Way(proxy, reverse=mode is not None)) for _ in range(2)]
         for talk in talks:
             stack.enter_context(talk.socket)
         talks[0].create(model="sim-hang-after-3")
@@ -291,6 +293,7 @@ def test_a_proxy_that_stops_ends_its_sockets(
         for talk in talks:
             with pytest.raises(ConnectionClosed):
                 list(iter(talk.hear, None))
+            assert talk.socket.close_code == CloseCode.GOING_AWAY
     assert simulator.requests(closed=1)[0]["outcome"] == "cancelled"
 
 

@@ -139,6 +139,9 @@ class Socket(Http1Server):
                 yield from self._answer(event)
             case events.DataReceived(data=data):
                 yield from self._received(data)
+            case events.ConnectionClosed() if self.conn.state is ConnectionState.CLOSED:
+                # By mitmproxy, which ends; what is written now still leaves.
+                yield from self._closed(frames.CloseConnection(CloseReason.GOING_AWAY))
             case events.ConnectionClosed():
                 yield from self._received(None)
             case events.Wakeup():
