@@ -55,6 +55,9 @@ class SocketExchange(FakeExchange):
     def broken(self, outcome: object) -> bytes:
         return event(type="broken")
 
+    def fail(self, error: object) -> bytes:
+        return event(type="failed")
+
     def heartbeat(self) -> bytes:
         return b": keep-alive\n\n"
 

@@ -166,6 +166,18 @@ def test_a_turn_does_not_take_the_connection_that_another_waits_for() -> None:
     assert len(driver.upstreams) == len(driver.attempts) == 2
 
 
+def test_a_turn_does_not_take_the_connection_that_a_paused_one_will_use() -> None:
+    driver = SocketDriver(SocketExchange(heartbeat_s=1), SocketExchange())
+    driver.connects_hang = True
+    driver.create(stream_id="a")
+    driver.held.add("responseheaders")
+    driver.tick()
+    driver.finish_connects()
+    driver.create(stream_id="b")
+    driver.release_hooks()
+    assert len(driver.upstreams) == len(driver.attempts) == 2
+
+
 def test_lanes_share_a_connection_of_http2() -> None:
     driver = SocketDriver(*exchanges(2), upstream="h2")
     driver.create(stream_id="a")
