@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from tests.chat_checker import check_chat
 from tests.e2e.accounts import AccountsOfTest, accounts_of, chats, leaks, log_of, wait_until
 from tests.e2e.clients import CLIENT_KEY, Way, error_of, text_of
 from tests.e2e.conftest import FAKE_KEY, StartProxy, account_of, trust
-from tests.e2e.proxy import Proxy
+from tests.e2e.proxy import MAIN, Proxy
 from tests.e2e.talk import Talk, socket_options
 from tests.event_checker import check_events
 
@@ -295,6 +296,29 @@ def test_a_proxy_that_stops_ends_its_sockets(
                 list(iter(talk.hear, None))
             assert talk.socket.close_code == CloseCode.GOING_AWAY
     assert simulator.requests(closed=1)[0]["outcome"] == "cancelled"
+
+
+def test_a_socket_that_outlives_a_reload_is_closed_so_that_the_client_comes_again(
+    start_proxy: StartProxy, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    script = tmp_path / "main.py"
+    text = MAIN.read_text("utf-8")
+    script.write_text(f"import sys\nsys.path.insert(0, {str(MAIN.parent)!r})\n{text}", "utf-8")
+    proxy = start_proxy(env=account_of(simulator), options=trust(simulator), scripts=[script])
+    before = Talk(Way(proxy))
+    with before.socket:
+        assert before.turn()["status"] == "completed"
+        changed = script.stat().st_mtime + 10
+        os.utime(script, (changed, changed))
+        proxy.wait_for_count("qwen-mitm rewrites", 2)
+        before.create()
+        with pytest.raises(ConnectionClosed):
+            before.hear()
+        assert before.socket.close_code == CloseCode.SERVICE_RESTART
+    again = Talk(Way(proxy))
+    with again.socket:
+        assert again.turn()["status"] == "completed"
+    log_of(proxy)
 
 
 # What is seen of it ------------------------------------------------------------------------------
