@@ -137,7 +137,7 @@ class OpenCode:
 class Codex:
     name = "codex"
 
-    #: What a user has in config.toml, and what makes it run without anybody.
+    #: What a person has in config.toml, and what makes it run without one.
     SETTINGS = (
         "model_provider=qwen",
         f'model_providers.qwen={{name="Qwen",base_url="{BASE_URL}",env_key="FAKE_KEY",'
@@ -162,16 +162,17 @@ class Codex:
         model: str = "qwen3-coder-plus",
         thinking: bool = False,
         settings: Sequence[str] = (),
+        arguments: Sequence[str | Path] = (),
     ) -> Done:
         command: list[str | Path] = [self._workshop.installed / "node_modules/.bin/codex", "exec"]
-        command += ["--skip-git-repo-check", "--model", model]
+        command += [*arguments, "--skip-git-repo-check", "--model", model]
         how = [*self.SETTINGS, *settings]
         if thinking:
             how += ["model_reasoning_effort=high", "model_reasoning_summary=auto"]
             how += ["model_supports_reasoning_summaries=true"]
         for setting in how:
             command += ["-c", setting]
-        return self._workshop.run([*command, prompt], {"FAKE_KEY": CLIENT_KEY})
+        return self._workshop.run([*command, "--", prompt], {"FAKE_KEY": CLIENT_KEY})
 
     def command(self, line: str) -> str:
         """The marker that makes the simulator run this in a shell."""
