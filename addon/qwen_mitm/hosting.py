@@ -175,6 +175,9 @@ def status(settings: Settings, accounts_file: Path | None, skew: Skew | None) ->
 
 def tell_the_starter(reports: Reports, settings: Settings) -> None:
     """Say where everything is, and end when the starter ends."""
+    # In a new home mitmproxy makes its CA here, and its turn would come after ours:
+    # https://github.com/mitmproxy/mitmproxy/blob/v12.2.3/mitmproxy/addons/tlsconfig.py#L466
+    ctx.master.addons.get("tlsconfig").running()
     _, port, *_ = ctx.master.addons.get("proxyserver").listen_addrs()[0]
     reports.send(
         Ready(

@@ -42,6 +42,20 @@ def test_an_sdk_program_gets_its_answer_and_the_run_is_summed_up(runner: Runner)
     assert total.endswith(" s (median) · account QWEN_API_KEY")
 
 
+def test_the_first_run_of_all_finds_the_authority_that_it_makes(
+    runner: Runner, tmp_path: Path
+) -> None:
+    program = [sys.executable, "-m", "qwen_mitm.cli", "run", *python(ASK)]
+
+    done = subprocess.run(
+        program, env=runner.environment(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "You said “hello”" in done.stdout
+    assert (tmp_path / ".mitmproxy" / "mitmproxy-ca-cert.pem").exists()
+
+
 def test_quiet_leaves_the_summary(runner: Runner) -> None:
     done = runner.run("--quiet", *python(ASK))
 
