@@ -15,6 +15,7 @@ from typing import Any
 import openai
 from agents import (
     Agent,
+    AgentsException,
     ApplyPatchTool,
     CustomTool,
     LocalShellTool,
@@ -139,6 +140,8 @@ async def answer_to(way: str, wanted: dict[str, Any]) -> dict[str, Any]:
                 "code": error.code,
                 "message": error.message,
             }
+        except AgentsException as error:
+            return {"error": type(error).__name__, "message": str(error)}
 
 
 if __name__ == "__main__":

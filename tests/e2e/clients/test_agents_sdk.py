@@ -128,6 +128,13 @@ def test_a_refusal_is_the_error_of_its_status(
     assert code in (None, answer["code"])
 
 
+def test_an_error_behind_text_ends_the_run_in_its_words(sdk: Sdk) -> None:
+    answer = sdk("streamed", said="hello there", model="sim-error-after-text-4")
+
+    assert answer["error"] == "ModelBehaviorError"
+    assert "Too many requests" in answer["message"]
+
+
 def test_leaving_a_stream_ends_it_upstream(sdk: Sdk, simulator: SimulatorProcess) -> None:
     sdk("abort", said="hello there", model="sim-hang-after-3")
 

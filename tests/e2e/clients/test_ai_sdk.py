@@ -114,6 +114,13 @@ def test_a_refusal_is_an_api_call_error_with_its_words(
     assert code in (None, answer["code"])
 
 
+def test_an_error_behind_text_is_an_error_of_the_stream_in_its_words(sdk: Sdk) -> None:
+    answer = sdk("stream", prompt="hello there", model="sim-error-after-text-4")
+
+    assert answer["error"].startswith("AI_")
+    assert "Too many requests" in answer["message"]
+
+
 def test_leaving_a_stream_ends_it_upstream(sdk: Sdk, simulator: SimulatorProcess) -> None:
     sdk("abort", prompt="hello there", model="sim-hang-after-3")
 

@@ -1,6 +1,6 @@
 // Asks with the AI SDK and tells what it made of the answer.
 import { createOpenAI } from "@ai-sdk/openai";
-import { APICallError, Output, generateText, isStepCount, streamText, tool } from "ai";
+import { AISDKError, APICallError, Output, generateText, isStepCount, streamText, tool } from "ai";
 import { z } from "zod";
 
 import { serve } from "./serve.mjs";
@@ -90,7 +90,8 @@ const ways = {
 };
 
 function refused(error) {
-  if (!APICallError.isInstance(error)) return undefined;
+  if (!AISDKError.isInstance(error)) return undefined;
+  if (!APICallError.isInstance(error)) return { error: error.name, message: error.message };
   const { statusCode, message, isRetryable, data } = error;
   return { error: error.name, statusCode, message, isRetryable, code: data?.error?.code };
 }
