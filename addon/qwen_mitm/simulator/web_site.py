@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from .behaviours import PREFIX
 from .journal import ReceivedRequest
 from .script import Line, Script
-from .steps import Performance
+from .steps import Performance, WaitFor
 from .web_answers import answer, document, fault, refused
 from .web_chats import Chat
 
@@ -75,7 +76,9 @@ class WebSite:
         except ValueError:
             return refused("Bad_Request", "no JSON")
         if path == NEW:
-            return self._create(request, body)
+            made = self._create(request, body)
+            gates = [word.removeprefix("gate-") for word in words if word.startswith("gate-")]
+            return replace(made, before=[WaitFor(gate) for gate in gates])
         return self._complete(request, body, words)
 
     def _stranger(
