@@ -10,11 +10,13 @@ import typer
 from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.oauth.errors import OAuthError
+from qwen_mitm.web_chat.errors import LOGIN
 
+from .asking import ask
 from .free_tier import ended
 from .imports import import_logins
 from .outside import Outside
-from .probe import Finding, ask
+from .probe import Finding
 from .speech import FAILED, AsJson, Complaint, Speech
 from .stored import (
     changed,
@@ -26,6 +28,7 @@ from .stored import (
     stored_accounts,
 )
 from .table import accounts_table, document, remarks
+from .web_chat import forget_credentials
 
 app = typer.Typer(
     help="See and change the accounts. A running proxy reads what you change at once.",
@@ -104,7 +107,7 @@ def remove(
     outside, speech = Outside.of(context), Speech(as_json)
     with speech.reporting():
         store = outside.store()
-        stored_account(store, name)
+        account = stored_account(store, name)
         if not yes:
             if not speech.can_ask():
                 raise Complaint(f"Removing {name!r} needs --yes where nobody can be asked.")
@@ -113,6 +116,7 @@ def remove(
                 speech.say("Nothing was removed.")
                 return
         removed(store, name)
+        forget_credentials(account)
         speech.say(f"{name!r} is removed.")
         speech.answer({"removed": name})
 
@@ -146,6 +150,8 @@ def refresh(context: typer.Context, name: Name, as_json: AsJson = False) -> None
         account = stored_account(store, name)
         if account.is_api_key:
             raise Complaint(f"{name!r} has an API key, which is not refreshed.")
+        if account.is_web_chat:
+            raise Complaint(f"{name!r} is a web chat, which is not refreshed. {LOGIN}")
         with speech.doing(f"Refreshing {name}"):
             account = renewed(outside, store, account, force=True)
         _tell(outside, speech, account, f"{name!r} has a new token.")
@@ -204,7 +210,8 @@ def _report(
     line = f"{name}: {finding.sentence}"
     if finding.outcome != "works":
         speech.note(f"{line} ({finding.base_url})", "red")
-        if finding.verdict.kind == "not_entitled" and not account.is_api_key:
+        is_login = not (account.is_api_key or account.is_web_chat)
+        if finding.verdict.kind == "not_entitled" and is_login:
             speech.note(ended(finding.base_url))
     else:
         speech.say(f"{line} ({finding.model})")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import typer
@@ -16,6 +14,7 @@ from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.provider_hosts import NO_KEY, Vendor, candidates, recognise, vendor_at
 from qwen_mitm.providers import profile_for
 
+from .key_file import read_key_file
 from .outside import Outside
 from .probe import Finding, Prober, Target
 from .speech import Complaint, Speech
@@ -69,7 +68,7 @@ def log_in_with_key(outside: Outside, speech: Speech, asked: KeyLogin) -> None:
 def _key(speech: Speech, asked: KeyLogin) -> SecretStr:
     is_own = asked.vendor is not None and asked.vendor.is_own
     if asked.key_file is not None:
-        text = _read(asked.key_file)
+        text = read_key_file(asked.key_file)
     elif speech.can_ask():
         hint = " (Enter for none)" if is_own else ""
         text = typer.prompt(
@@ -90,19 +89,6 @@ def _key(speech: Speech, asked: KeyLogin) -> SecretStr:
     if not text.isascii() or not text.isprintable() or " " in text:
         raise Complaint("That is no API key: it has spaces, line breaks or special characters.")
     return SecretStr(text)
-
-
-def _read(file: str) -> str:
-    try:
-        if file == "-":
-            return sys.stdin.read().removeprefix("\ufeff")
-        # Editors of Windows begin a text with a byte order mark.
-        return Path(file).expanduser().read_text("utf-8-sig")
-    except RuntimeError:
-        raise Complaint(f"{file} is in a home folder that there is not.") from None
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise Complaint(f"{file} cannot be read: {reason}.") from None
 
 
 def _vendors(

@@ -8,6 +8,7 @@ import typer
 
 from qwen_mitm.provider_hosts import provider_named
 
+from . import web_chat
 from .imports import import_logins
 from .key_login import KeyLogin, log_in_with_key
 from .oauth_login import log_in_with_browser
@@ -19,7 +20,7 @@ _Provider = Annotated[
     str | None,
     typer.Option(
         help="oauth, coding-plan, token-plan, dashscope, openrouter, modelscope, vllm, sglang, "
-        "ollama, llama.cpp or generic. None: the key tells, or you are asked.",
+        "ollama, llama.cpp, generic or web-chat. None: the key tells, or you are asked.",
         show_default=False,
     ),
 ]
@@ -70,9 +71,14 @@ def login(
             import_logins(outside, speech, ())
             return
         name = None if name is None else checked_name(name)
+        if provider is not None and provider.strip().lower() == web_chat.PROVIDER:
+            web_chat.log_in_to_web_chat(
+                outside, speech, name=name, base_url=base_url, key_file=key_file, force=force
+            )
+            return
         known = None if provider is None else provider_named(provider)
         if provider is not None and known is None:
-            known_ones = ", ".join(("oauth", *outside.vendors))
+            known_ones = ", ".join(("oauth", *outside.vendors, web_chat.PROVIDER))
             raise Complaint(f"There is no provider {provider!r}; there are: {known_ones}.")
         if known == "oauth":
             if base_url or key_file or force:

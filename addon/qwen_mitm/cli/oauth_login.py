@@ -13,9 +13,10 @@ from qwen_mitm.oauth.device import Prompt, account_of, log_in, new_verifier
 from qwen_mitm.oauth.messages import Tokens
 from qwen_mitm.oauth.transport import drive
 
+from .asking import ask
 from .free_tier import ended
 from .outside import Outside
-from .probe import Finding, ask
+from .probe import Finding
 from .speech import Complaint, Speech
 from .stored import added, changed, free_name, how_to_enable, stored_accounts, without_cooldowns
 from .table import document

@@ -84,7 +84,7 @@ class Outside:
         """
         host = urlsplit(base_url).hostname or ""
         try:
-            if _is_loopback(host) or (self._is_claimed(base_url) and _proxy_is_here()):
+            if is_loopback(host) or (self._is_claimed(base_url) and _proxy_is_here()):
                 agent = {"user-agent": f"qwen-mitm/{__version__}"}
                 return httpx.Client(trust_env=False, verify=tls_context(), headers=agent)
             return open_client()
@@ -98,7 +98,7 @@ class Outside:
         return Origin.parse(f"{parts.scheme}://{parts.netloc}") in self.settings().origins
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -108,7 +108,7 @@ def _is_loopback(host: str) -> bool:
 def _proxy_is_here() -> bool:
     proxies = getproxies()
     proxy = proxies.get("https") or proxies.get("all") or ""
-    return _is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
+    return is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
 
 
 def _bad_certificates(error: OSError) -> Complaint:

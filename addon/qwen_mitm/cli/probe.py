@@ -28,7 +28,6 @@ from qwen_mitm.translate.request import translate
 from qwen_mitm.wire.chat import Failure
 from qwen_mitm.wire.responses import parse_request
 
-from .outside import Outside
 from .replies import Reply, looks_like_list, model_names, read_reply
 
 #: A server of one's own may have to load the model first.
@@ -246,12 +245,3 @@ class Prober:
         """Some hosts quote the key that they refuse."""
         text = text.replace(self._target.credential.get_secret_value(), "…")
         return "".join(c if c.isprintable() else " " for c in text)[:300]
-
-
-def ask(
-    outside: Outside, account: Account, model: str | None, *, refreshed: bool = False
-) -> Finding:
-    """A real request with the account."""
-    target = Target.of(account, outside.settings().base_url, refreshed=refreshed)
-    with outside.client(target.base_url) as client:
-        return Prober(client, target, outside.now).completion(model)

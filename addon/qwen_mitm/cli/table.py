@@ -13,7 +13,7 @@ from rich.text import Text
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown
 from qwen_mitm.accounts.model import Account
-from qwen_mitm.providers import profile_for
+from qwen_mitm.providers import WEB_CHAT, profile_for
 
 from .speech import clean
 
@@ -63,7 +63,7 @@ def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
     return {
         "name": account.name,
         "kind": _kind(account),
-        "provider": profile_for(base_url, account.provider).name,
+        "provider": _provider(account, base_url),
         "base_url": _without_user(base_url),
         "state": state(account, now),
         "until": whole.until if whole else None,
@@ -109,7 +109,7 @@ def _rows(
     cells = (
         account.name,
         _kind(account).replace("_", " "),
-        profile_for(account.endpoint(default_url), account.provider).name,
+        _provider(account, account.endpoint(default_url)),
         in_words(what),
         until(whole, now, zone),
         since(account.last_used, now),
@@ -200,7 +200,11 @@ def _today(account: Account, now: int) -> tuple[int, int]:
 
 
 def _kind(account: Account) -> str:
-    return "api_key" if account.is_api_key else "oauth"
+    return "api_key" if account.is_api_key else "web_chat" if account.is_web_chat else "oauth"
+
+
+def _provider(account: Account, base_url: str) -> str:
+    return WEB_CHAT.name if account.is_web_chat else profile_for(base_url, account.provider).name
 
 
 def _without_user(url: str) -> str:

@@ -75,7 +75,7 @@ class Refresher:
             NeedsLogin: its refresh token is no good; that is on disk, and nothing was deleted.
             RefreshFailed: this time; the account is as it was.
         """
-        if account.is_api_key:
+        if account.is_api_key or account.is_web_chat:
             return account
         if not force and self._is_good(account, rejected_access_token):
             return account

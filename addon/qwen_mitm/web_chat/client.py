@@ -83,18 +83,30 @@ def _trusted() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def open_http() -> AsyncIterator[httpx.AsyncClient]:
+async def open_http(*, trust_env: bool = True) -> AsyncIterator[httpx.AsyncClient]:
     """A client through the proxies of the environment. Redirects would carry the cookies off.
 
     HTTP/1.1: a stream that is given up over HTTP/2 would go on (mitmproxy.md §2.5).
+
+    Raises:
+        Unavailable: the environment names certificates or a proxy that cannot be used.
     """
-    async with httpx.AsyncClient(
-        http1=True,
-        http2=False,
-        verify=_trusted(),
-        timeout=httpx.Timeout(TIMEOUT_S, connect=10.0),
-        follow_redirects=False,
-    ) as client:
+    try:
+        client = httpx.AsyncClient(
+            http1=True,
+            http2=False,
+            verify=_trusted(),
+            timeout=httpx.Timeout(TIMEOUT_S, connect=10.0),
+            follow_redirects=False,
+            trust_env=trust_env,
+        )
+    except (OSError, ValueError, ImportError, httpx.InvalidURL):
+        # Its address may hold a password.
+        raise Unavailable(
+            "The certificates or the proxy that the environment names cannot be used. "
+            "`qwen-mitm doctor` says what is wrong."
+        ) from None
+    async with client:
         yield client
 
 

@@ -14,8 +14,9 @@ from mitmproxy import version as mitmproxy_version
 from qwen_mitm import __version__, failover_layer
 from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.store import AccountStore, accounts_path, embedded_accounts
+from qwen_mitm.cli.asking import ask
 from qwen_mitm.cli.outside import Outside
-from qwen_mitm.cli.probe import Finding, ask
+from qwen_mitm.cli.probe import Finding
 from qwen_mitm.cli.speech import Complaint, Speech
 from qwen_mitm.cli.stored import renewed
 from qwen_mitm.errors import BridgeError
