@@ -16,6 +16,7 @@ from qwen_mitm.cli import app, options_table
 from qwen_mitm.cli.table import in_words
 from qwen_mitm.provider_hosts import VENDORS
 from qwen_mitm.settings import OPTION_PREFIX, Settings, env_name
+from qwen_mitm.web_chat.credentials import COOKIES_VARIABLE, TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "certs" / "README.md", ROOT / "CHANGELOG.md"]
@@ -112,7 +113,11 @@ def test_each_provider_is_listed_with_the_hosts_that_login_asks() -> None:
 def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     fields = Settings.model_fields
     assert set(re.findall(r"\bqwen_[a-z_]+", readme())) <= {OPTION_PREFIX + name for name in fields}
-    variables = {env_name(name) for name in fields} | {"QWEN_API_KEY"}
+    variables = {env_name(name) for name in fields} | {
+        "QWEN_API_KEY",
+        TOKEN_VARIABLE,
+        COOKIES_VARIABLE,
+    }
     scripts = [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"]
     variables |= {
         v for s in scripts for v in re.findall(r"QWEN_MITM_[A-Z_]+", s.read_text("utf-8"))
