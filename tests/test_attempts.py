@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from qwen_mitm.accounts.ledger import Ledger
 from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.store import AccountStore
+from qwen_mitm.accounts.verdicts import Verdict
 from qwen_mitm.attempts import Attempts
 from qwen_mitm.errors import BridgeError, NoUsableAccount, UpstreamRefused
 from qwen_mitm.exchange import (
@@ -23,12 +25,12 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
-from qwen_mitm.preparing import Prepared, Preparer
+from qwen_mitm.preparing import AccountTrouble, Prepared, Preparer
 from qwen_mitm.providers import Dialect
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.answering import MendingPartReader
 from qwen_mitm.translate.demands import Demands
-from qwen_mitm.wire.chat import ChatChunk, Failure
+from qwen_mitm.wire.chat import ChatChunk, EndOfAnswer, Failure
 from qwen_mitm.wire.chat_request import ChatRequest
 
 START_MS = 1_790_000_000_000
@@ -435,3 +437,188 @@ async def test_what_no_host_takes_is_asked_of_all(office: Office) -> None:
     assert {await office.asked(letter) for letter in letters} == {"a", "b"}
     first = office.attempts.first_dialect("m", Demands(audio=True))
     assert first.profile.name == "generic"
+
+
+# Accounts whose requests are made ready first ----------------------------------------------------
+
+
+class Tired(AccountTrouble):
+    """The web chat needs an hour, or is to be asked once more."""
+
+    status = 429
+
+    def __init__(self, *, again: bool = False) -> None:
+        super().__init__("tired")
+        self.again = again
+
+    def verdict(self, now: int) -> Verdict:
+        return Verdict("window", now + 3_600_000, self.message)
+
+
+class NoReader:
+    def feed(self, data: bytes) -> list[ChatChunk | Failure | EndOfAnswer]:
+        return []
+
+    def end(self) -> list[ChatChunk | Failure | EndOfAnswer]:
+        return []
+
+    def rest(self) -> list[ChatChunk | Failure | EndOfAnswer]:
+        return []
+
+
+class Ready:
+    def __init__(self, account: str, trouble: AccountTrouble | None) -> None:
+        self.send = Send(account, "https", "chat.qwen.ai", 443, "/x", (), b"body")
+        self.reader = NoReader()
+        self.trouble = trouble
+        self.endings: list[Outcome | None] = []
+
+    def ended(self, outcome: Outcome | None) -> AccountTrouble | None:
+        self.endings.append(outcome)
+        return self.trouble
+
+
+class Kitchen:
+    """A preparer that takes its time, and may fail."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.troubles: list[AccountTrouble] = []
+        self.answers: list[AccountTrouble | None] = []
+        self.made: list[Ready] = []
+        self.cancelled = 0
+
+    async def prepare(self, chat: ChatRequest, account: Account) -> Ready:
+        assert chat.model == "web-chat"
+        try:
+            await self.open.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.troubles:
+            raise self.troubles.pop(0)
+        ready = Ready(account.name, self.answers.pop(0) if self.answers else None)
+        self.made.append(ready)
+        return ready
+
+
+@pytest.fixture
+def kitchen() -> Kitchen:
+    return Kitchen()
+
+
+@pytest.fixture
+def diner(tmp_path: Path, kitchen: Kitchen) -> Iterator[Office]:
+    """Its first account is a web chat, its second one has a key."""
+    opened = Office(tmp_path, kitchen)
+    opened.settings = Settings(rotation_strategy="sequential", max_rate_limit_wait_seconds=60)
+    opened.path.write_text(json.dumps({"version": 1, "accounts": [WEB, KEY]}))
+    yield opened
+    opened.ledger.close()
+
+
+WEB = {"name": "web", "kind": "web_chat"}
+KEY = {"name": "key", "apiKey": "fake-key", "baseUrl": "http://127.0.0.1:81/v1"}
+
+
+async def test_what_was_made_ready_is_sent_and_read_in_its_own_way(
+    diner: Office, kitchen: Kitchen
+) -> None:
+    letter = Letter()
+    assert await diner.next(letter) is kitchen.made[0].send
+    assert letter.reader is kitchen.made[0].reader
+
+
+async def test_an_attempt_that_failed_is_ended_and_the_account_pauses(
+    diner: Office, kitchen: Kitchen
+) -> None:
+    kitchen.answers = [Tired()]
+    letter = Letter()
+    await diner.next(letter)
+    assert await diner.asked(letter, BURST) == "key"
+    assert kitchen.made[0].endings == [BURST]
+    assert await diner.asked(Letter()) == "key"
+    (limited, _) = diner.ledger.accounts()
+    assert diner.ledger.pool.view(limited).cooldowns["*"].reason == "window"
+
+
+async def test_an_account_that_cannot_be_made_ready_pauses(diner: Office, kitchen: Kitchen) -> None:
+    kitchen.troubles = [Tired()]
+    assert await diner.asked(Letter()) == "key"
+    assert await diner.asked(Letter()) == "key"
+    assert kitchen.made == []
+
+
+async def test_trouble_that_a_second_try_mends_costs_the_account_nothing(
+    diner: Office, kitchen: Kitchen
+) -> None:
+    kitchen.answers = [Tired(again=True)]
+    letter = Letter()
+    await diner.next(letter)
+    assert await diner.asked(letter, BURST) == "web"
+    assert [ready.endings for ready in kitchen.made] == [[BURST], []]
+    assert await diner.asked(Letter()) == "web"
+
+
+async def test_the_only_account_says_itself_what_is_wrong(diner: Office, kitchen: Kitchen) -> None:
+    diner.path.write_text(json.dumps({"version": 1, "accounts": [WEB]}))
+    kitchen.troubles = [Tired()]
+    decision = await diner.next(Letter())
+    assert isinstance(decision, GiveUp)
+    assert (decision.error.status, decision.error.message) == (429, "tired")
+
+
+async def test_nobody_waits_for_what_takes_long_while_another_account_is_free(
+    diner: Office, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_mitm.attempts.PATIENCE_S", 0.01)
+    kitchen.open.clear()
+    assert await diner.asked(Letter()) == "key"
+    await asyncio.sleep(0)
+    assert kitchen.cancelled == 1
+
+
+async def test_the_only_account_is_waited_for(
+    diner: Office, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_mitm.attempts.PATIENCE_S", 0.01)
+    diner.path.write_text(json.dumps({"version": 1, "accounts": [WEB]}))
+    kitchen.open.clear()
+    letter = Letter()
+    assert isinstance(await diner.next(letter), Wait)
+    kitchen.open.set()
+    await asyncio.sleep(0)
+    assert await diner.asked(letter) == "web"
+
+
+async def test_a_client_that_leaves_stops_what_is_being_made_ready(
+    diner: Office, kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_mitm.attempts.PATIENCE_S", 0.01)
+    diner.path.write_text(json.dumps({"version": 1, "accounts": [WEB]}))
+    kitchen.open.clear()
+    letter = Letter()
+    await diner.next(letter)
+    diner.attempts.ended(letter, None, 0)
+    await asyncio.sleep(0)
+    assert kitchen.cancelled == 1
+
+
+async def test_the_end_of_a_request_ends_its_last_attempt(diner: Office, kitchen: Kitchen) -> None:
+    letter = Letter()
+    await diner.next(letter)
+    diner.attempts.accepted(letter)
+    diner.attempts.ended(letter, None, 7)
+    assert kitchen.made[0].endings == [None]
+
+
+async def test_an_answer_that_broke_off_says_what_it_means_for_the_account(
+    diner: Office, kitchen: Kitchen
+) -> None:
+    kitchen.answers = [Tired()]
+    letter = Letter()
+    await diner.next(letter)
+    diner.attempts.accepted(letter)
+    diner.attempts.ended(letter, Failure("tired"), 7)
+    assert await diner.asked(Letter()) == "key"

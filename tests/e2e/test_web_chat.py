@@ -338,6 +338,20 @@ def test_a_client_that_leaves_frees_the_chat_at_once(
     wire.close()
 
 
+def test_a_client_that_leaves_while_its_chat_is_being_made_leaves_nothing(
+    proxy: Proxy, http: httpx.Client, simulator: SimulatorProcess
+) -> None:
+    simulator.web("script", {"new": ["gate-never"]})
+    wire = Wire(proxy, "h2")
+    answer = wire.ask(MODEL, input="say hello")
+    simulator.reached("never")
+    wire.leave(answer)
+    wait_until(lambda: simulator.requests()[-1]["outcome"] == "cancelled")
+    assert text_of(final(say(http, [message("say hello")]))) == "hello"
+    wire.close()
+    log_of(proxy)
+
+
 def test_heartbeats_come_while_a_chat_is_being_made(
     start_proxy: StartProxy, accounts: WebAccounts, simulator: SimulatorProcess
 ) -> None:

@@ -147,6 +147,14 @@ async def test_what_passes_is_tried_again(site: Site, behaviour: str) -> None:
     assert site.pauses == [1]
 
 
+async def test_cookies_that_the_site_sets_do_not_take_the_place_of_the_users(site: Site) -> None:
+    line = {"status": 503, "headers": {"set-cookie": "acw_tc=other; Path=/"}, "body": "{}"}
+    site.simulator.web.script(new=[line])
+    await site.client.create_chat(model="m", key="k")
+    first, second = site.simulator.requests
+    assert first.header("cookie") == second.header("cookie") == LOGIN.headers()["cookie"]
+
+
 async def test_the_sites_own_pause_is_kept(site: Site) -> None:
     site.simulator.web.script(new=["429-after-3"])
     await site.client.create_chat(model="m", key="k")

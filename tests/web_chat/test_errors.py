@@ -89,6 +89,12 @@ def test_a_page_is_known_without_its_content_type() -> None:
     assert isinstance(refused(404, {}, b"\n <HTML><body>hm</body>"), CredentialsBlocked)
 
 
+def test_a_redirection_to_a_captcha_means_the_same() -> None:
+    headers = {"location": "https://chat.qwen.ai/_____tmd_____/punish?x5secdata=1"}
+    assert isinstance(refused(302, headers, b""), CredentialsBlocked)
+    assert isinstance(refused(302, {"location": "/elsewhere"}, b""), ProtocolChanged)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_of_the_credentials_asks_for_new_ones(status: int) -> None:
     error = refused(status, JSON, b"{}")

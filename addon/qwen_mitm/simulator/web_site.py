@@ -77,7 +77,7 @@ class WebSite:
             return refused("Bad_Request", "no JSON")
         if path == NEW:
             made = self._create(request, body)
-            gates = [word.removeprefix("gate-") for word in words if word.startswith("gate-")]
+            gates = [word[len("gate-") :] for word in words if word.startswith("gate-")]
             return replace(made, before=[WaitFor(gate) for gate in gates])
         return self._complete(request, body, words)
 

@@ -168,7 +168,8 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> WebChatErro
 def _refused(status: int, headers: Mapping[str, str], body: bytes) -> WebChatError:
     text = body.decode("utf-8", "replace")
     page = "html" in headers.get("content-type", "").lower() or is_page(body)
-    if is_firewall(text) or (page and status < 500):
+    # A redirection leads to the same page.
+    if is_firewall(f"{headers.get('location', '')} {text}") or (page and status < 500):
         return blocked()
     if status in (401, 403):
         return CredentialsExpired(
