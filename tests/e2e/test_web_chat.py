@@ -221,8 +221,13 @@ def test_twenty_turns_at_once_in_one_conversation_do_not_break_its_chain(
             branch = Talk(own, *talk.items)
             return text_of(branch.say(WHICH)), text_of(branch.say(f"say {number}"))
 
+    simulator.web("script", {"completion": [{"behaviour": "gate-all@1", "times": 20}]})
     with ThreadPoolExecutor(20) as threads:
-        answers = list(threads.map(ask, range(20)))
+        asking = [threads.submit(ask, number) for number in range(20)]
+        # The first turn's chat and message; one goes on with that chat, and nineteen make theirs.
+        simulator.requests(received=2 + 20 + 19)
+        simulator.release("all")
+        answers = [asked.result() for asked in asking]
 
     assert answers == [("Your favourite colour is blue.", str(number)) for number in range(20)]
     assert sum(chat["overlaps"] for chat in simulator.chats()) == 0
