@@ -81,6 +81,13 @@ def replay(https: dict[bool, httpx.Client], request: Recorded, **changed: Any) -
     return https[how["http2"]].post("/responses", content=body, headers=how["headers"])
 
 
+def tools_of(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of the request, and of the item that has them in the lite form."""
+    items = body["input"] if isinstance(body["input"], list) else []
+    more = [item["tools"] for item in items if item.get("type") == "additional_tools"]
+    return [*body.get("tools", ()), *(tool for tools in more for tool in tools)]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_recorded_request_is_answered(
     https: dict[bool, httpx.Client], simulator: SimulatorProcess, name: str
@@ -104,7 +111,7 @@ def test_a_recorded_request_is_answered(
     assert header(received, "user-agent") == HEADERS[request.client]["headers"]["user-agent"]
     assert received["json"].keys() <= CHAT_KEYS
     # What the model cannot be offered is named.
-    kinds = {tool["type"] for tool in request.body.get("tools", ())}
+    kinds = {tool["type"] for tool in tools_of(request.body)}
     warnings = answer.headers.get("x-bridge-warnings", "")
     assert ("web_search" in warnings) is ("web_search" in kinds)
     declared = [t for t in request.body.get("tools", ()) if t["type"] in ("function", "custom")]
