@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import wraps
 from typing import Final
 from weakref import WeakSet
@@ -22,6 +23,8 @@ from tests.event_checker import FAULTS, check_stream
 
 _TERMINAL: Final = re.compile(rb"^event: response\.(completed|incomplete|failed)$", re.MULTILINE)
 _DONE: Final = b"data: [DONE]\n\n"
+#: How a proxy's log says it.
+BROKEN_RULE: Final = "broken rule"
 
 
 class Watch:
@@ -33,6 +36,7 @@ class Watch:
         self._open: dict[EventWriter, list[bytes]] = {}
         self._ended: WeakSet[EventWriter] = WeakSet()
         self._faults: list[str] = []
+        self.tell: Callable[[str], None] = self._faults.append
 
     def begin(self) -> None:
         self._open.clear()
@@ -52,7 +56,7 @@ class Watch:
         if writer not in self._responses:
             return
         if writer in self._ended:
-            self._faults.append(f"a stream went on after its end: {frames.decode()[:2000]}")
+            self.tell(f"a stream went on after its end: {frames.decode()[:2000]}")
             return
         self._open.setdefault(writer, []).append(frames)
         if _TERMINAL.search(frames):
@@ -63,13 +67,13 @@ class Watch:
         try:
             check_chat(json.loads(body), profile.name)
         except FAULTS as error:
-            self._faults.append(f"a request for {profile.name}: {error!r} {body.decode()[:2000]}")
+            self.tell(f"a request for {profile.name}: {error!r} {body.decode()[:2000]}")
 
     def _judge(self, stream: bytes, *, whole: bool) -> None:
         try:
             check_stream(stream, whole=whole)
         except FAULTS as error:
-            self._faults.append(f"a stream: {error!r} {stream.decode()[:2000]}")
+            self.tell(f"a stream: {error!r} {stream.decode()[:2000]}")
 
 
 WATCH: Final = Watch()

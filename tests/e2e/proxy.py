@@ -15,6 +15,7 @@ from typing import Self
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "addon" / "main.py"
+WITNESS = ROOT / "tests" / "e2e" / "witness" / "witness.py"
 
 _LISTENING = re.compile(r"listening at (?:http://)?127\.0\.0\.1:(\d+)")
 _READY_TIMEOUT_S = 30.0
@@ -40,7 +41,7 @@ class Proxy:
         options: Mapping[str, str | Sequence[str]] | None = None,
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
-        scripts: Sequence[Path] = (MAIN,),
+        scripts: Sequence[Path] = (WITNESS, MAIN),
     ) -> None:
         self.home = home
         self.ca = confdir / "mitmproxy-ca-cert.pem"

@@ -12,6 +12,10 @@ import openai
 import pytest
 
 from qwen_mitm.simulator import SimulatorProcess
+from tests.e2e.clients import Way
+from tests.e2e.conftest import StartProxy, account_of, trust
+from tests.e2e.proxy import MAIN, WITNESS
+from tests.watch import BROKEN_RULE
 
 CREATED = b'event: response.created\ndata: {"type":"response.created","sequence_number":0}\n\n'
 
@@ -60,3 +64,17 @@ def test_a_wrong_request_is_seen(simulator: SimulatorProcess) -> None:
     with httpx.Client(trust_env=False, verify=verify) as http:
         http.post(f"{simulator.base_url}/chat/completions", json=body)
     simulator.reset()
+
+
+@pytest.mark.makes_invalid("shows that what a proxy answers is checked in the proxy")
+def test_a_wrong_stream_is_seen_in_the_proxy(
+    simulator: SimulatorProcess, start_proxy: StartProxy
+) -> None:
+    proxy = start_proxy(
+        env=account_of(simulator),
+        options=trust(simulator),
+        scripts=(WITNESS, WITNESS.with_name("liar.py"), MAIN),
+    )
+    with Way(proxy).http() as http:
+        http.post("/responses", json={"model": "qwen3-coder-plus", "input": "x", "stream": True})
+    assert BROKEN_RULE in proxy.wait_for_log(BROKEN_RULE)

@@ -1,7 +1,7 @@
 """What the clients of the tests got, and what the simulators received: all of it is checked.
 
 Every answer that a client of httpx, of the official library or of ``Wire`` reads is seen here, and
-every simulator's journal before it is forgotten.
+every simulator's journal before it is forgotten; also what the witness in a proxy says.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import httpx2
 
 from qwen_mitm.simulator import SimulatorProcess
 from tests.chat_checker import THINKING_KEYS, check_chat
+from tests.e2e.proxy import Proxy
 from tests.e2e.wire import Wire
 from tests.event_checker import FAULTS, check_stream
 from tests.layer_peers import Answer
+from tests.watch import BROKEN_RULE
 
 _RESPONSES: Final = "/responses"
 _CHAT: Final = "/chat/completions"
@@ -41,6 +43,8 @@ class Traffic:
         self._faults: list[str] = []
         self.simulators: dict[SimulatorProcess, int] = {}
         """How many requests of each journal are judged already."""
+        self.proxies: dict[Proxy, int] = {}
+        """How much of each log is read already."""
 
     def begin(self) -> None:
         self._streams.clear()
@@ -64,6 +68,10 @@ class Traffic:
                 self._judge(answer.body, whole=answer.ended)
         self._streams.clear()
         self._answers.clear()
+        for proxy, read in self.proxies.items():
+            log = proxy.log
+            self.proxies[proxy] = len(log)
+            self._faults += [line for line in log[read:].splitlines() if BROKEN_RULE in line]
         return self._faults
 
     def stream(self) -> Seen:
@@ -108,6 +116,14 @@ def install() -> None:
     for library in (httpx, httpx2):
         _see_answers(library)
         _see_async_answers(library)
+    start = Proxy.__enter__
+
+    @wraps(start)
+    def started(self: Proxy) -> Proxy:
+        TRAFFIC.proxies[self] = 0
+        return start(self)
+
+    Proxy.__enter__ = started  # type: ignore[method-assign,assignment]
     for name in ("reset", "__exit__"):
         setattr(SimulatorProcess, name, _seen_forgetting(getattr(SimulatorProcess, name)))
     enter: Callable[[SimulatorProcess], SimulatorProcess] = SimulatorProcess.__enter__
