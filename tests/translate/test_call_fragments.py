@@ -166,3 +166,27 @@ def test_a_beginning_of_a_name_is_the_name_when_another_call_begins() -> None:
         (None, "get_", ""),
         (None, "f", "{}"),
     ]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        [part("", name="f"), part('{"a":2}')],
+        [part(name="f"), part('{"a"'), part(":2}")],
+        [part('{"a":', name="f"), part("2}")],
+        [part("", name="f"), part(" "), part('{"a":'), part("2}")],
+    ],
+)
+def test_without_a_key_other_arguments_after_the_same_name_are_another_call(
+    second: list[ToolCallDelta],
+) -> None:
+    first, *others = calls_of(part('{"a":', name="f"), part("1}"), *second)
+
+    assert first == (None, "f", '{"a":1}')
+    assert [(name, json.loads(arguments)) for _, name, arguments in others] == [("f", {"a": 2})]
+
+
+def test_without_a_key_a_whole_call_that_comes_again_in_pieces_is_one_call() -> None:
+    again = [part("", name="f"), part('{"a"'), part(":1}"), part('{"a":1}')]
+
+    assert calls_of(part('{"a":1}', name="f"), *again) == [(None, "f", '{"a":1}')]

@@ -165,6 +165,27 @@ class Call:
         """Leaves out these arguments and all that follow: the finished call came once more."""
         self._replayed = (self._replayed or 0) + len(arguments)
 
+    @property
+    def is_replayed(self) -> bool:
+        """The finished call came once more, or another of the same name has begun."""
+        return self._replayed is not None
+
+    def goes_on_with_replay(self, arguments: str) -> bool:
+        """Takes the next piece of a replay; False when it is none, but another call's."""
+        for at in (self._replayed or 0, 0):
+            if self.arguments.startswith(arguments, at):
+                self._replayed = at + len(arguments)
+                return True
+        return False
+
+    def another(self) -> Call:
+        """The call that the supposed replay of this one was the beginning of."""
+        call = Call(self._offered)
+        call.name, call.spelled = self.name, self.spelled
+        if begun := self.arguments[: self._replayed]:
+            call._arguments.append(begun)
+        return call
+
     def repeats(self, arguments: str) -> bool:
         """Whether these are the call's own arguments again, or the next piece of them."""
         return any(self.arguments.startswith(arguments, at) for at in {self._replayed or 0, 0})
@@ -197,6 +218,8 @@ class CallFragments:
         """The call that the fragment continues, or a new one."""
         call = self._known(fragment)
         if call is not None and fragment.id is None and fragment.name is None:
+            if fragment.index is None and call.is_replayed and fragment.arguments:
+                call = self._replayed_or_another(call, fragment.arguments)
             self._last = call
             return call
         if call is None or not _continues(call, fragment):
@@ -204,14 +227,21 @@ class CallFragments:
                 self._last.settle_name()
             call = Call(self._offered)
             self._calls.append(call)
-        elif fragment.arguments and call.is_whole:
-            call.replay(fragment.arguments)
+        elif call.is_whole and (fragment.arguments or _has_no_key(fragment)):
+            call.replay(fragment.arguments or "")
         if fragment.index is not None:
             self._by_index[fragment.index] = call
         if fragment.id is not None:
             self._by_id[fragment.id] = call
         self._last = call
         return call
+
+    def _replayed_or_another(self, call: Call, arguments: str) -> Call:
+        # Without a key only the arguments tell a call that comes again from another one.
+        if not arguments.strip() or call.goes_on_with_replay(arguments):
+            return call
+        self._calls.append(call.another())
+        return self._calls[-1]
 
     def _known(self, fragment: ToolCallDelta) -> Call | None:
         same_id = self._by_id.get(fragment.id) if fragment.id is not None else None
@@ -238,6 +268,10 @@ def _no_object_may_follow(arguments: str) -> bool:
     return arguments.lstrip().startswith(_BEGINS_JSON) and not arguments.rstrip().endswith(
         (":", ",", "[")
     )
+
+
+def _has_no_key(fragment: ToolCallDelta) -> bool:
+    return fragment.index is None and fragment.id is None
 
 
 def _moved(call: Call, fragment: ToolCallDelta) -> bool:
