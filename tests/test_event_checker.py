@@ -5,8 +5,8 @@ from copy import deepcopy
 
 import pytest
 
-from tests.event_checker import Event, check_events, events_of
-from tests.translate.answers import DONE, Answer, answer, call, chunk, text, thought
+from tests.event_checker import FAULTS, Event, check_events, check_stream, events_of
+from tests.translate.answers import DONE, Answer, answer, call, chunk, event, text, thought
 from tests.translate.sending import translated
 
 TOOLS = [{"type": "custom", "name": "c"}, {"type": "shell"}]
@@ -33,8 +33,8 @@ def first(events: list[Event], type_: str) -> Event:
 def without(type_: str) -> Callable[[list[Event]], None]:
     def fault(events: list[Event]) -> None:
         events.remove(first(events, type_))
-        for number, event in enumerate(events):
-            event["sequence_number"] = number
+        for number, each in enumerate(events):
+            each["sequence_number"] = number
 
     return fault
 
@@ -88,12 +88,24 @@ def changed(type_: str, *path: str, to: object) -> Callable[[list[Event]], None]
         changed("completed", "response", "usage", "total_tokens", to=1.5),
         changed("completed", "type", to="error"),
         lambda events: events.append(deepcopy(events[-1])),
+        changed("output_text.delta", "extra", to=1),
+        changed("output_text.delta", "obfuscation", to="x"),
+        changed("output_text.delta", "delta", to=""),
+        changed("output_text.delta", "logprobs", to=[{"token": "a"}]),
+        changed("output_item.added", "item", "extra", to=1),
+        changed("output_item.added", "item", "summary", to=None),
+        changed("content_part.added", "part", "annotations", to=[]),
+        changed("function_call_arguments.done", "name", to="g"),
+        changed("in_progress", "stream_id", to="lane"),
+        changed("completed", "response", "completed_at", to=1),
+        changed("completed", "response", "usage", "extra", to=1),
+        changed("completed", "response", "output", to=None),
     ],
 )
 def test_fault_in_a_stream_is_found(good: Answer, fault: Callable[[list[Event]], None]) -> None:
     events = deepcopy(good.events)
     fault(events)
-    with pytest.raises(AssertionError):
+    with pytest.raises(FAULTS):
         check_events(events)
 
 
@@ -109,3 +121,21 @@ def test_fault_in_a_stream_is_found(good: Answer, fault: Callable[[list[Event]],
 def test_fault_in_the_framing_is_found(good: Answer, old: bytes, new: bytes) -> None:
     with pytest.raises(AssertionError):
         events_of(good.stream.replace(old, new))
+
+
+def test_the_beginning_of_a_stream_is_checked_as_far_as_it_came(good: Answer) -> None:
+    check_stream(good.stream[: len(good.stream) // 2], whole=False)
+    check_stream(b": keep-alive\n\n" + good.stream, whole=True)
+    wrong = good.stream.replace(b'"sequence_number":3', b'"sequence_number":4')
+    with pytest.raises(AssertionError):
+        check_stream(wrong[: len(wrong) // 2], whole=False)
+    with pytest.raises(AssertionError):
+        check_stream(good.stream[: len(good.stream) // 2], whole=True)
+
+
+@pytest.mark.parametrize("code", [None, "", "teapot"])
+def test_an_error_code_that_no_client_knows_is_found(code: str | None) -> None:
+    events = deepcopy(answer(text("Hi"), event({"error": {"message": "No."}})).events)
+    events[-1]["response"]["error"]["code"] = code
+    with pytest.raises(AssertionError):
+        check_events(events)

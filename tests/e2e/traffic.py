@@ -68,10 +68,8 @@ class Traffic:
                 self._judge(answer.body, whole=answer.ended)
         self._streams.clear()
         self._answers.clear()
-        for proxy, read in self.proxies.items():
-            log = proxy.log
-            self.proxies[proxy] = len(log)
-            self._faults += [line for line in log[read:].splitlines() if BROKEN_RULE in line]
+        for proxy in self.proxies:
+            self.judge_log(proxy)
         return self._faults
 
     def stream(self) -> Seen:
@@ -88,6 +86,12 @@ class Traffic:
         for request in fresh:
             if request["method"] == "POST" and request["path"].endswith(_CHAT):
                 self._judge_request(request["json"])
+
+    def judge_log(self, proxy: Proxy) -> None:
+        log = proxy.log
+        fresh = log[self.proxies[proxy] :]
+        self.proxies[proxy] = len(log)
+        self._faults += [line for line in fresh.splitlines() if BROKEN_RULE in line]
 
     def _judge_request(self, body: Any) -> None:
         """Accounts say which host the simulator plays; one of them has to take the request."""
@@ -123,7 +127,16 @@ def install() -> None:
         TRAFFIC.proxies[self] = 0
         return start(self)
 
+    stop = Proxy.__exit__
+
+    @wraps(stop)
+    def stopped(self: Proxy, *arguments: Any) -> None:
+        stop(self, *arguments)
+        TRAFFIC.judge_log(self)
+        del TRAFFIC.proxies[self]
+
     Proxy.__enter__ = started  # type: ignore[method-assign,assignment]
+    Proxy.__exit__ = stopped  # type: ignore[method-assign]
     for name in ("reset", "__exit__"):
         setattr(SimulatorProcess, name, _seen_forgetting(getattr(SimulatorProcess, name)))
     enter: Callable[[SimulatorProcess], SimulatorProcess] = SimulatorProcess.__enter__
