@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from qwen_mitm.cli.children import DemoFailure, client_lines
@@ -85,11 +86,11 @@ def test_a_demo_that_is_interrupted_stops_what_it_started(number: signal.Signals
 
 
 def test_a_proxy_that_does_not_start_fails_the_demo_with_its_log(tmp_path: Path) -> None:
-    broken = tmp_path / "main.py"
+    broken = tmp_path / "addon.py"
     broken.write_text("import fake_module_that_is_missing\n")
     program = (
-        "import pathlib, sys; from qwen_mitm.cli import children, demo; "
-        f"children.MAIN = pathlib.Path({str(broken)!r}); sys.exit(demo.run())"
+        "import pathlib, sys; from qwen_mitm.cli import demo, launch; "
+        f"launch.SCRIPT = pathlib.Path({str(broken)!r}); sys.exit(demo.run())"
     )
 
     done = subprocess.run(
@@ -97,8 +98,29 @@ def test_a_proxy_that_does_not_start_fails_the_demo_with_its_log(tmp_path: Path)
     )
 
     assert done.returncode == 1
-    assert "The demo failed: mitmdump did not start" in done.stdout
+    assert "The demo failed: The proxy did not start" in done.stdout
     assert "fake_module_that_is_missing" in done.stdout
+
+
+def test_with_web_the_same_traffic_is_in_mitmweb_until_an_interrupt() -> None:
+    with subprocess.Popen(
+        [*DEMO, "--web"], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as demo:
+        assert demo.stdout
+        seen = ""
+        while "Ctrl-C ends it." not in seen:
+            line = demo.stdout.readline()
+            assert line, f"the demo ended after: {seen}"
+            seen += line
+        found = re.search(r"open (http://127\.0\.0\.1:\d+/)\?(token=\w+)", seen)
+        assert found, seen
+        flows = httpx.get(f"{found[1]}flows?{found[2]}", trust_env=False).json()
+        demo.send_signal(signal.SIGINT)
+        rest = demo.stdout.read()
+
+    assert [flow["request"]["path"] for flow in flows] == ["/v1/chat/completions"] * 4
+    assert demo.returncode == 0
+    assert "All of it worked." in rest
 
 
 def test_a_client_that_ends_badly_fails_with_what_it_said(tmp_path: Path) -> None:

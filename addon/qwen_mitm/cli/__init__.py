@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import accounts, login, options_table, run
+from . import accounts, config, env, login, options_table, run
 from .doctor import doctor
 
 app = typer.Typer(
@@ -18,12 +18,14 @@ app = typer.Typer(
 
 
 @app.command("demo")
-def play_demo() -> None:
+def play_demo(
+    web: Annotated[bool, typer.Option("--web", help="Show it in mitmweb too.")] = False,
+) -> None:
     """Show the main job on this machine, with no account and no network."""
     # The demo needs packages that the addon itself does not.
     from . import demo
 
-    raise typer.Exit(demo.run())
+    raise typer.Exit(demo.run(web=web))
 
 
 @app.command("options")
@@ -40,3 +42,5 @@ app.command("login")(login.login)
 app.command("doctor")(doctor)
 app.add_typer(accounts.app, name="accounts")
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+app.command("env")(env.show_environment)
+app.command("config")(config.show_stanza)

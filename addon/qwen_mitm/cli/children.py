@@ -13,14 +13,13 @@ from pathlib import Path
 
 from qwen_mitm.simulator import SimulatorProcess
 
-MAIN = Path(__file__).parents[2] / "main.py"
+from .launch import Launch, LaunchedProxy, launched
+
+_PACKAGES = Path(__file__).parents[2]
 CLIENT_KEY = "demo-client-key"
 ACCOUNT_KEY = "demo-account-key"
 BASE_URL = "https://portal.qwen.ai/v1"
 
-_LISTENING = re.compile(r"listening at (?:http://)?127\.0\.0\.1:(\d+)")
-_LOADED = "qwen-mitm rewrites Responses requests"
-_READY_TIMEOUT_S = 30.0
 _CLIENT_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 10.0
 # What a person may have set for other programs, and what the addon would read.
@@ -31,75 +30,25 @@ class DemoFailure(Exception):
     """The demo cannot go on; the message says why, with what the child printed."""
 
 
-class ProxyProcess:
-    """mitmdump with the addon on a free port; its log is kept."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._lines: list[str] = []
-        self._changed = threading.Condition()
-        self._loaded = self._ended = False
-        self.port = 0
-        threading.Thread(target=self._read, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self) -> str:
-        with self._changed:
-            return "".join(self._lines)
-
-    def wait_until_it_listens(self) -> None:
-        with self._changed:
-            # mitmdump listens first and then ends when the addon cannot be loaded.
-            self._changed.wait_for(
-                lambda: self._ended or (self.port and self._loaded), _READY_TIMEOUT_S
-            )
-        if self._ended or not (self.port and self._loaded):
-            raise DemoFailure(f"mitmdump did not start:\n{self.log}")
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        with self._process.stdout as lines:
-            for line in lines:
-                with self._changed:
-                    self._lines.append(line)
-                    if found := _LISTENING.search(line):
-                        self.port = int(found[1])
-                    self._loaded = self._loaded or _LOADED in line
-                    self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-
 @contextmanager
-def running_proxy(simulator: SimulatorProcess, home: Path) -> Iterator[ProxyProcess]:
-    """mitmdump whose one account is at the simulator; ``home`` takes its CA.
+def running_proxy(simulator: SimulatorProcess, home: Path, *, web: bool) -> Iterator[LaunchedProxy]:
+    """A proxy whose one account is at the simulator; ``home`` takes its CA.
 
     Raises:
-        DemoFailure: it did not start.
+        ProxyFailure: it did not start.
     """
-    if not MAIN.exists():
-        raise DemoFailure(f"{MAIN} is missing: the demo runs from a clone of the repository.")
-    options = [f"confdir={home}", f"ssl_verify_upstream_trusted_ca={simulator.ca_pem}"]
-    program = str(Path(sys.executable).with_name("mitmdump"))
-    command = [program, "-p", "0", "--listen-host", "127.0.0.1", "-s", str(MAIN)]
     account = {"QWEN_API_KEY": ACCOUNT_KEY, "QWEN_API_BASE_URL": simulator.base_url}
-    with _child(
-        [*command, *(word for option in options for word in ("--set", option))],
+    launch = Launch(
+        web=web,
+        options=[f"confdir={home}", f"ssl_verify_upstream_trusted_ca={simulator.ca_pem}"],
         env=environment(home) | account,
-        home=home,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        proxy = ProxyProcess(process)
-        proxy.wait_until_it_listens()
+        folder=home,
+    )
+    with launched(launch) as proxy:
         yield proxy
 
 
-def client_settings(proxy: ProxyProcess, home: Path) -> dict[str, str]:
+def client_settings(proxy: LaunchedProxy, home: Path) -> dict[str, str]:
     """All that the user's program is told, in its environment."""
     return {
         "HTTPS_PROXY": proxy.url,
@@ -147,7 +96,7 @@ def environment(home: Path) -> dict[str, str]:
         "XDG_STATE_HOME": str(home),
         "APPDATA": str(home),
         "LOCALAPPDATA": str(home),
-        "PYTHONPATH": str(MAIN.parent),
+        "PYTHONPATH": str(_PACKAGES),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
         "PYTHONIOENCODING": "utf-8",

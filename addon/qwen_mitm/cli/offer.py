@@ -50,8 +50,13 @@ def provider_of(settings: Settings, base_url: str, models: Sequence[Model]) -> P
 
 def claimed_base_url(settings: Settings) -> str:
     """The base URL of requests that are to be rewritten."""
-    origin = Origin.parse(settings.hosts[0])
+    return base_url_of(settings.hosts[0])
+
+
+def base_url_of(host: str) -> str:
+    """As qwen_hosts has it: a name, with a port, or a URL."""
+    origin = Origin.parse(host)
     usual = {"https": 443, "http": 80}[origin.scheme]
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    name = f"[{origin.host}]" if ":" in origin.host else origin.host
     port = "" if origin.port == usual else f":{origin.port}"
-    return f"{origin.scheme}://{host}{port}/v1"
+    return f"{origin.scheme}://{name}{port}/v1"

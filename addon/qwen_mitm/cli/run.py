@@ -25,10 +25,11 @@ from .bundle import trust_files
 from .client_setup import Setup, set_up
 from .command import CommandNotStarted, run_command
 from .endings import Ended, ending_signals_raise
+from .env import printable
 from .launch import Launch, LaunchedProxy, ProxyFailure, launched
 from .offer import accounts_in_use, claimed_base_url, offered, provider_of
 from .screen import Screen
-from .shells import assignments
+from .shells import Shell, assignments
 from .speech import FAILED, Complaint, Speech
 from .tally import summary
 
@@ -251,7 +252,7 @@ def _way(wish: Wish, proxy: LaunchedProxy, settings: Settings) -> Way:
 
 def _explain(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> None:
     screen.say(f"the proxy is at {proxy.url}, ready after {proxy.started_in_s:.2f} s")
-    for name, value in setup.changed.items():
+    for name, value in printable(setup.changed).items():
         screen.say(f"  {name}={value}")
     if setup.words:
         screen.say(f"  {shlex.join(setup.words)}")
@@ -259,7 +260,7 @@ def _explain(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> None:
 
 def _in_the_foreground(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> int:
     screen.say(f"the proxy is at {proxy.url}. In the terminal of your program:")
-    typer.echo(assignments("sh", setup.changed))
+    typer.echo(assignments(Shell.sh, printable(setup.changed)))
     screen.say("Ctrl-C ends it.")
     try:
         return proxy.wait() or FAILED

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import enum
 import shlex
 from collections.abc import Mapping
-from typing import Final, Literal
 
-type Shell = Literal["sh", "fish", "powershell"]
-SHELLS: Final = ("sh", "fish", "powershell")
+
+class Shell(enum.StrEnum):
+    sh = "sh"
+    fish = "fish"
+    powershell = "powershell"
 
 
 def assignments(shell: Shell, variables: Mapping[str, str]) -> str:
@@ -16,12 +19,12 @@ def assignments(shell: Shell, variables: Mapping[str, str]) -> str:
 
 def _assignment(shell: Shell, name: str, value: str) -> str:
     match shell:
-        case "sh":
+        case Shell.sh:
             return f"export {name}={shlex.quote(value)}"
-        case "fish":
+        case Shell.fish:
             # In single quotes fish reads \\ and \' alone.
             escaped = value.replace("\\", "\\\\").replace("'", "\\'")
             return f"set -gx {name} '{escaped}'"
-        case "powershell":
+        case Shell.powershell:
             doubled = value.replace("'", "''")
             return f"$env:{name} = '{doubled}'"
