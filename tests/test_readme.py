@@ -1,7 +1,7 @@
 import json
 import re
 import shlex
-import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +14,9 @@ from qwen_mitm.accounts.model import AccountFile
 from qwen_mitm.bridge import QwenBridge
 from qwen_mitm.cli import app, options_table
 from qwen_mitm.cli.table import in_words
+from qwen_mitm.clients import codex, opencode
+from qwen_mitm.clients.models import model_named
+from qwen_mitm.clients.provider import Provider
 from qwen_mitm.provider_hosts import VENDORS
 from qwen_mitm.settings import OPTION_PREFIX, Settings, env_name
 from qwen_mitm.web_chat.credentials import COOKIES_VARIABLE, TOKEN_VARIABLE
@@ -24,7 +27,8 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "certs" / "README.md", ROOT / "CHANGELOG
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?P<anchor>#[^)]*)?\)")
 _CLI = re.compile(
-    r"(?<![\w-])qwen-mitm ((?:login|accounts|demo|doctor|options)(?: (?!-->)[\w./:\[\]-]+)*)"
+    r"(?<![\w-])qwen-mitm "
+    r"((?:login|accounts|demo|doctor|options|run|env|config)(?: (?!-->)[\w./:\[\]-]+)*)"
 )
 _COMMAND = re.compile(r"(?<![\w/.-])(?:scripts|addon|certs)/[\w./-]+")
 
@@ -67,22 +71,11 @@ def test_paths_of_the_repository_that_are_named_exist(document: Path) -> None:
         assert (ROOT / path.rstrip(".")).exists(), path
 
 
-def test_the_opencode_stanza_speaks_responses_and_names_models_that_it_declares() -> None:
-    config = json.loads(block("json opencode.json"))
-    provider = config["provider"]["qwen"]
-    assert provider["npm"] == "@ai-sdk/openai"
-    assert provider["options"]["baseURL"] == "https://portal.qwen.ai/v1"
-    for key in ("model", "small_model"):
-        name, _, model = config[key].partition("/")
-        assert name == "qwen"
-        assert model in provider["models"]
-
-
-def test_the_codex_provider_speaks_responses() -> None:
-    config = tomllib.loads(block("toml config.toml"))
-    provider = config["model_providers"][config["model_provider"]]
-    assert provider["wire_api"] == "responses"
-    assert provider["base_url"] == "https://portal.qwen.ai/v1"
+def test_the_stanzas_are_what_the_command_prints() -> None:
+    told = tuple(model_named(name) for name in ("qwen3-coder-plus", "qwen3.7-plus"))
+    both = Provider(base_url="https://portal.qwen.ai/v1", models=told)
+    assert json.loads(block("json opencode.json")) == opencode.stanza(both)
+    assert block("toml config.toml") == codex.stanza(replace(both, models=told[:1]))
 
 
 def test_the_account_file_of_the_example_can_be_read() -> None:
@@ -93,7 +86,8 @@ def test_the_account_file_of_the_example_can_be_read() -> None:
 
 @pytest.mark.parametrize("line", sorted(set(_CLI.findall(readme()))))
 def test_commands_that_are_named_exist_with_their_options(line: str) -> None:
-    words = shlex.split(line)
+    # What follows is another program's.
+    words = shlex.split(line.partition(" -- ")[0])
     command: object = typer.main.get_command(app)
     while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
         assert words[0] in command.commands, line
