@@ -34,18 +34,20 @@ class Runner:
             and name not in _BUNDLES
         }
         path = os.pathsep.join([str(ROOT / "addon"), str(ROOT)])
-        return {**kept, "HOME": str(self.home), "PYTHONPATH": path, **self.env, **(extra or {})}
+        # OpenCode believes PWD.
+        here = {"HOME": str(self.home), "PWD": str(self.home), "PYTHONPATH": path}
+        return {**kept, **here, **self.env, **(extra or {})}
 
     def words(self, *words: str) -> list[str]:
         program = [sys.executable, "-m", "qwen_mitm.cli", "run"]
         return [*program, "--set", f"confdir={self.confdir}", *words]
 
-    def run(self, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.words(*words),
             env=self.environment(extra),
             cwd=self.home,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen_mitm.clients import codex, opencode
 from qwen_mitm.clients.environment import Trust, Way, for_sdks, through
+from qwen_mitm.clients.models import model_named
 from qwen_mitm.clients.provider import Provider
 from qwen_mitm.clients.recognise import Start, recognise
+
+from .offer import UNKNOWN_MODELS
+from .speech import Complaint
 
 _CATALOGUE_TIMEOUT_S = 10.0
 _GLOBAL_NAMES = ("config.json", "opencode.json", "opencode.jsonc")
@@ -33,27 +37,39 @@ def set_up(
     *,
     way: Way,
     trust: Trust,
-    provider: Provider | None,
+    provider: Provider,
     chosen: bool,
     folder: Path,
 ) -> Setup:
     """``chosen``: the person named the model. ``folder`` is the run's, for files it needs.
 
-    ``provider`` is for the clients that we know; other programs name their models themselves.
+    Raises:
+        Complaint: the client needs a model, and nobody knows one.
     """
     changed = through(env, way, trust)
     words = list(command)
     start = recognise(command)
-    if start is None or provider is None:
+    if start is None:
         changed |= for_sdks(env, way)
     elif start.client == "opencode":
         own = list(_opencode_documents(env, Path.cwd()))
-        given = opencode.for_one_run(provider, own, chosen=chosen)
+        given = opencode.for_one_run(_named(provider), own, chosen=chosen)
+        _need_models(provider, "model" in given)
         inline = opencode.parse(env.get(opencode.VARIABLE, ""))
         changed[opencode.VARIABLE] = json.dumps(opencode.merged(inline, given))
     else:
         words[start.at : start.at] = _codex_arguments(command, start, env, provider, chosen, folder)
     return Setup(words=tuple(words), env={**env, **changed}, changed=changed)
+
+
+def _named(provider: Provider) -> Provider:
+    """One that has a default, to find out whether that is needed."""
+    return provider if provider.models else replace(provider, models=(model_named(""),))
+
+
+def _need_models(provider: Provider, is_needed: bool) -> None:
+    if is_needed and not provider.models:
+        raise Complaint(UNKNOWN_MODELS)
 
 
 def _opencode_documents(env: Mapping[str, str], folder: Path) -> Iterator[opencode.Document]:
@@ -101,8 +117,9 @@ def _codex_arguments(
         own = (home / "config.toml").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         own = ""
-    if not codex.arguments(provider, own, chosen=chosen):
+    if not codex.arguments(_named(provider), own, chosen=chosen):
         return []
+    _need_models(provider, True)
     path = folder / "codex-models.json"
     bundled = _codex_models(command[: start.at], env)
     catalogue = codex.catalogue_of(provider, bundled) if bundled else None

@@ -12,9 +12,9 @@ import typer
 from qwen_mitm.clients import codex, opencode
 from qwen_mitm.clients.models import model_named
 
-from .offer import accounts_in_use, claimed_base_url, offered, provider_of
+from .offer import UNKNOWN_MODELS, accounts_in_use, claimed_base_url, offered, provider_of
 from .outside import Outside
-from .speech import Speech
+from .speech import Complaint, Speech
 
 
 class Client(enum.StrEnum):
@@ -39,6 +39,8 @@ def show_stanza(
         else:
             accounts = accounts_in_use(settings, outside.store(), os.environ)
             told = offered(settings, accounts)
+            if not told:
+                raise Complaint(UNKNOWN_MODELS)
         provider = provider_of(settings, claimed_base_url(settings), told)
         if client is Client.opencode:
             typer.echo(json.dumps(opencode.stanza(provider), indent=2))

@@ -11,8 +11,12 @@ from qwen_mitm.clients.provider import Provider
 from qwen_mitm.providers import profile_for
 from qwen_mitm.settings import Origin, Settings
 
-from .speech import Complaint
 from .stored import stored_accounts
+
+UNKNOWN_MODELS = (
+    "The first account is at a server of your own, and which models it has only you know: "
+    "name one with --model."
+)
 
 
 def accounts_in_use(
@@ -26,21 +30,12 @@ def accounts_in_use(
 def offered(
     settings: Settings, accounts: Sequence[Account], wanted: Sequence[str] = ()
 ) -> tuple[Model, ...]:
-    """The models, the default first.
-
-    Raises:
-        Complaint: nobody knows what there is, and the person did not say.
-    """
+    """The models, the default first; none: nobody knows, and the person did not say."""
     name = USUAL_PROVIDER
     if accounts:
         first = accounts[0]
         name = profile_for(first.endpoint(settings.base_url), first.provider).name
-    models = models_for(name, tuple(wanted))
-    if not models:
-        raise Complaint(
-            f"Which models there are at {name!r}, only you know: name one with --model."
-        )
-    return models
+    return models_for(name, tuple(wanted))
 
 
 def provider_of(settings: Settings, base_url: str, models: Sequence[Model]) -> Provider:

@@ -17,7 +17,6 @@ import typer
 from qwen_mitm.accounts.store import AccountStore, accounts_path
 from qwen_mitm.clients.environment import Way, no_proxy
 from qwen_mitm.clients.models import Model
-from qwen_mitm.clients.recognise import recognise
 from qwen_mitm.reports import Remark, Report, RequestRefused, TurnEnded
 from qwen_mitm.settings import OPTION_PREFIX, Settings, Source, ambient_sources, merge
 
@@ -185,10 +184,10 @@ def _account_env(wish: Wish) -> Iterator[dict[str, str]]:
 
 
 def _models(wish: Wish, settings: Settings, env: Mapping[str, str]) -> Sequence[Model]:
-    """The models to tell of; none for a program that names its own.
+    """The models to tell of; none: only the person knows them.
 
     Raises:
-        Complaint: there is no account for the command, or no telling what it offers.
+        Complaint: there is no account for the command.
     """
     wanted = [wish.model] if wish.model else []
     if wish.simulator:
@@ -196,7 +195,7 @@ def _models(wish: Wish, settings: Settings, env: Mapping[str, str]) -> Sequence[
     accounts = accounts_in_use(settings, AccountStore(accounts_path(settings, env)), env)
     if not accounts and wish.command:
         raise Complaint(_NO_ACCOUNT)
-    return offered(settings, accounts, wanted) if recognise(wish.command) else ()
+    return offered(settings, accounts, wanted)
 
 
 def _launch(wish: Wish, env: Mapping[str, str], events: Events) -> Launch:
@@ -233,7 +232,7 @@ def _with_proxy(
         os.environ,
         way=way,
         trust=trust_files(folder, Path(proxy.ready.ca), os.environ),
-        provider=provider_of(settings, way.base_url, models) if models else None,
+        provider=provider_of(settings, way.base_url, models),
         chosen=wish.model is not None,
         folder=folder,
     )

@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from typing import Final
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from .models import Model
+from .models import EFFORTS, Model
 from .provider import LOCAL_KEY_VARIABLE, NAME, TITLE, Provider
 
 type Document = dict[str, JsonValue]
-
-_EFFORTS: Final = ("low", "medium", "high")
 
 
 def stanza(provider: Provider) -> str:
@@ -81,7 +78,6 @@ def _top(provider: Provider) -> Document:
     if model.thinks:
         top["model_reasoning_effort"] = "medium"
         top["model_reasoning_summary"] = "auto"
-        top["model_supports_reasoning_summaries"] = True
     # OpenAI's own search; nobody else has it.
     return {**top, "web_search": "disabled"}
 
@@ -92,7 +88,7 @@ def _provider(provider: Provider) -> Document:
 
 
 def _entry(model: Model, instructions: str, priority: int) -> Document:
-    levels: list[JsonValue] = [{"effort": effort, "description": effort} for effort in _EFFORTS]
+    levels: list[JsonValue] = [{"effort": effort, "description": effort} for effort in EFFORTS]
     entry: Document = {
         "slug": model.name,
         "display_name": model.title,

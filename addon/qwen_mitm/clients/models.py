@@ -9,6 +9,8 @@ from typing import Final
 
 _MILLION: Final = 1_000_000
 _64K: Final = 65_536
+#: How much a model that thinks can be asked to.
+EFFORTS: Final = ("low", "medium", "high")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from .models import Model
+from .models import EFFORTS, Model
 from .provider import ANY_KEY, LOCAL_KEY_VARIABLE, NAME, TITLE, Provider
 
 VARIABLE: Final = "OPENCODE_CONFIG_CONTENT"
@@ -89,6 +89,8 @@ def _model(model: Model) -> Document:
     document: Document = {"name": model.title, "tool_call": True}
     if model.thinks:
         document["reasoning"] = True
+        # It knows none for these models by itself.
+        document["variants"] = {effort: {"reasoningEffort": effort} for effort in EFFORTS}
     if model.sees:
         document["attachment"] = True
         document["modalities"] = {"input": ["text", "image"], "output": ["text"]}
