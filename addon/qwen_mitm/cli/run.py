@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,6 +147,8 @@ def run(
             raise Complaint(str(failure)) from None
         except Ended as end:
             raise typer.Exit(end.status) from None
+    # All is over; an impatient Ctrl-C would only make Python complain of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise typer.Exit(status)
 
 
