@@ -56,13 +56,6 @@ def test_the_first_run_of_all_finds_the_authority_that_it_makes(
     assert (tmp_path / ".mitmproxy" / "mitmproxy-ca-cert.pem").exists()
 
 
-def test_quiet_leaves_the_summary(runner: Runner) -> None:
-    done = runner.run("--quiet", *python(ASK))
-
-    (total,) = done.stderr.splitlines()
-    assert total.startswith("qwen-mitm: 1 turn")
-
-
 def test_the_command_has_the_proxy_in_its_environment_and_what_the_person_set(
     runner: Runner, tmp_path: Path
 ) -> None:
@@ -165,6 +158,15 @@ def test_an_option_that_does_not_exist_ends_the_run_with_its_name(runner: Runner
     assert "unknown option qwen_typo" in done.stderr
 
 
+def test_a_port_that_is_taken_is_named(runner: Runner) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = runner.run("--port", str(port), *python("print('started')"))
+
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr
+
+
 KILL_THE_PROXY = """
 import json, os, signal, urllib.request
 proxy = urllib.request.ProxyHandler({"http": os.environ["HTTP_PROXY"]})
@@ -182,10 +184,13 @@ def test_a_proxy_that_dies_is_told_of_with_its_last_words(runner: Runner) -> Non
     assert "qwen-mitm rewrites Responses requests" in done.stderr
 
 
-def test_flows_and_log_are_kept_where_they_are_wanted(runner: Runner, tmp_path: Path) -> None:
-    done = runner.run("-w", "flows", "--log", "log", *python(ASK))
+def test_quiet_leaves_the_summary_and_flows_and_log_are_kept_where_they_are_wanted(
+    runner: Runner, tmp_path: Path
+) -> None:
+    done = runner.run("--quiet", "-w", "flows", "--log", "log", *python(ASK))
 
-    assert done.returncode == 0
+    (total,) = done.stderr.splitlines()
+    assert total.startswith("qwen-mitm: 1 turn")
     assert b"chat/completions" in (tmp_path / "flows").read_bytes()
     assert "qwen-mitm rewrites Responses requests" in (tmp_path / "log").read_text()
     assert "qwen3-coder-plus · completed" in (tmp_path / "log").read_text()

@@ -66,7 +66,8 @@ class Launch:
         if self.web:
             set_already = any(option.startswith("web_port=") for option in options)
             options += ["web_open_browser=false", "web_host=127.0.0.1"]
-            options += [] if set_already else [f"web_port={_free_port(_WEB_PORT)}"]
+            # It has no way to say which free port it took.
+            options += [] if set_already else [f"web_port={free_port(_WEB_PORT)}"]
         else:
             words += ["--flow-detail", "0"]
         for option in options:
@@ -231,8 +232,8 @@ def launched(launch: Launch, log: TextIO | None = None) -> Iterator[LaunchedProx
         proxy.stop()
 
 
-def _free_port(wanted: int) -> int:
-    """mitmweb has no way to say which free port it took."""
+def free_port(wanted: int) -> int:
+    """The wanted one, or another when that is taken."""
     for port in (wanted, 0):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
             found: int = probe.getsockname()[1]

@@ -26,7 +26,7 @@ from .client_setup import Setup, set_up
 from .command import CommandNotStarted, run_command
 from .endings import Ended, ending_signals_raise
 from .env import printable
-from .launch import Launch, LaunchedProxy, ProxyFailure, launched
+from .launch import Launch, LaunchedProxy, ProxyFailure, free_port, launched
 from .offer import accounts_in_use, claimed_base_url, offered, provider_of
 from .screen import Screen
 from .shells import Shell, assignments
@@ -204,6 +204,8 @@ def _models(wish: Wish, settings: Settings, env: Mapping[str, str]) -> Sequence[
 def _launch(wish: Wish, env: Mapping[str, str], events: Events) -> Launch:
     if not _MODES.fullmatch(wish.mode):
         raise Complaint("--mode is regular, upstream:http://HOST:PORT or reverse:https://HOST.")
+    if wish.port and free_port(wish.port) != wish.port:
+        raise Complaint(f"Port {wish.port} is in use. Without --port any free one is taken.")
     return Launch(
         web=wish.web,
         port=wish.port,
