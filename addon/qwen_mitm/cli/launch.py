@@ -87,7 +87,7 @@ class LaunchedProxy:
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._changed = threading.Condition()
         self._ready: Ready | None = None
-        self._stopping = self._ended = False
+        self._stopping = self._ended = self._told = False
         self._connection: socket.socket | None = None
         self._word = secrets.token_hex(16)
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -126,13 +126,22 @@ class LaunchedProxy:
             else:
                 self._process.terminate()
         try:
-            self._process.wait(_STOP_TIMEOUT_S)
+            status = self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            status = 0
             self._process.kill()
             self._process.wait()
         self._server.close()
         for thread in self._threads:
             thread.join(_STOP_TIMEOUT_S)
+        if status:
+            # It had died, perhaps in the moment in which it was asked.
+            self._tell_end(status)
+
+    def _tell_end(self, status: int) -> None:
+        if self._ready and not self._told:
+            self._told = True
+            self._launch.on_end(status, self.log)
 
     def wait_until_ready(self) -> None:
         began = time.monotonic()
@@ -179,8 +188,8 @@ class LaunchedProxy:
         # Nobody calls any more.
         self._server.close()
         status = self._process.wait()
-        if self._ready and not self._stopping:
-            self._launch.on_end(status, self.log)
+        if not self._stopping:
+            self._tell_end(status)
 
     def _read_reports(self) -> None:
         connection = self._called()
