@@ -1,10 +1,9 @@
-"""What Codex alone does: WebSocket, compaction, freeform tools, namespaces."""
+"""What Codex alone does: compaction, freeform tools, namespaces, schemas, images."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +11,19 @@ import pytest
 
 from qwen_mitm.simulator import SimulatorProcess
 from tests.e2e.accounts import chats
-from tests.e2e.clients.conftest import SCRIPTS
 from tests.e2e.clients.programs import BASE_URL, Codex, Workshop
-from tests.e2e.conftest import StartProxy, account_of, trust
 from tests.e2e.proxy import Proxy
 from tests.e2e.test_openai_client import PIXEL
 
 OPENAI_PROVIDER = ("model_provider=openai", f'openai_base_url="{BASE_URL}"')
-WEBSOCKETS = ("model_providers.qwen.supports_websockets=true",)
-UPGRADED = "101 Switching Protocols"
-
-
-type MakeCodex = Callable[[Proxy], Codex]
 
 
 @pytest.fixture
-def codex_for(clients: Path, tmp_path: Path, work: Path) -> MakeCodex:
-    """Makes one with a home of its own: `resume --last` goes on from what was last there."""
-    return lambda proxy: Codex(Workshop(clients, tmp_path, work, proxy))
-
-
-@pytest.fixture
-def codex(codex_for: MakeCodex, proxy: Proxy, simulator: SimulatorProcess) -> Codex:
-    return codex_for(proxy)
-
-
-def test_a_loop_runs_over_one_websocket(
-    codex: Codex, proxy: Proxy, simulator: SimulatorProcess
-) -> None:
-    before = proxy.log
-
-    done = codex.ask(f"call:{codex.command('echo grüße')}", settings=WEBSOCKETS)
-
-    assert done.status == 0, done.shown
-    assert "grüße" in done.out
-    assert [request["status"] for request in chats(simulator)] == [200, 200]
-    assert proxy.log.removeprefix(before).count(UPGRADED) == 1
-
-
-def test_without_websockets_it_goes_on_over_http(
-    codex_for: MakeCodex, start_proxy: StartProxy, simulator: SimulatorProcess
-) -> None:
-    proxy = start_proxy(
-        env=account_of(simulator),
-        options={**trust(simulator), "qwen_websocket": "false"},
-        scripts=SCRIPTS,
-    )
-
-    done = codex_for(proxy).ask("hello there", settings=WEBSOCKETS)
-
-    assert done.status == 0, done.shown
-    assert "You said “hello there”" in done.out
-    assert UPGRADED not in proxy.log
+def codex(
+    clients: Path, tmp_path: Path, work: Path, proxy: Proxy, simulator: SimulatorProcess
+) -> Codex:
+    """Its home is its own: `resume --last` goes on from what was last there."""
+    return Codex(Workshop(clients, tmp_path, work, proxy))
 
 
 @pytest.mark.parametrize("settings", [(), OPENAI_PROVIDER], ids=["own provider", "openai provider"])
