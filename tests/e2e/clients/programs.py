@@ -172,7 +172,9 @@ class Codex:
             how += ["model_supports_reasoning_summaries=true"]
         for setting in how:
             command += ["-c", setting]
-        return self._workshop.run([*command, "--", prompt], {"FAKE_KEY": CLIENT_KEY})
+        # The second is for its built-in provider.
+        keys = {"FAKE_KEY": CLIENT_KEY, "CODEX_API_KEY": CLIENT_KEY}
+        return self._workshop.run([*command, "--", prompt], keys)
 
     def command(self, line: str) -> str:
         """The marker that makes the simulator run this in a shell."""

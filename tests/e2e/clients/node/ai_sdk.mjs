@@ -71,6 +71,19 @@ const ways = {
     return told(await generateText(complete({ ...asked, messages })));
   },
 
+  // The history is compacted, and the conversation goes on from what came back.
+  async compaction(wanted) {
+    const messages = [{ role: "user", content: wanted.prompt }];
+    const asked = { ...wanted, prompt: undefined };
+    const first = await generateText(complete({ ...asked, messages }));
+    messages.push(...first.response.messages);
+    const options = { ...wanted.options, compactionTrigger: true };
+    const compacted = streamText(complete({ ...asked, messages, options }));
+    const kept = (await compacted.response).messages;
+    const next = [messages[0], ...kept, { role: "user", content: "and now?" }];
+    return { ...told(await generateText(complete({ ...asked, messages: next }))), kept };
+  },
+
   // Only what is new is sent.
   async continuation(wanted) {
     const first = await generateText(complete(wanted));

@@ -11,6 +11,7 @@ const format = zodTextFormat(z.object({ city: z.string(), degrees: z.number() })
 const ways = {
   create: (body) => client.responses.create(body),
   stream: (body) => client.responses.stream(body).finalResponse(),
+  compact: (body) => client.responses.compact(body),
   parse: (body) => client.responses.parse({ ...body, text: { format } }),
 
   async events(body) {
