@@ -239,6 +239,7 @@ def _echo(request: ResponsesRequest, model: str) -> ResponseEcho:
     reasoning = request.reasoning
     text: JsonObject = request.text.echo() if request.text else {}
     choice = request.tool_choice
+    retention = request.prompt_cache_retention
     return ResponseEcho(
         model=model,
         instructions=request.instructions,
@@ -264,6 +265,7 @@ def _echo(request: ResponsesRequest, model: str) -> ResponseEcho:
         presence_penalty=request.presence_penalty or 0,
         frequency_penalty=request.frequency_penalty or 0,
         user=request.user,
+        hints={} if retention is None else {"prompt_cache_retention": retention},
     )
 
 

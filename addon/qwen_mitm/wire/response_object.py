@@ -46,6 +46,8 @@ class ResponseEcho:
     presence_penalty: float = 0
     frequency_penalty: float = 0
     user: str | None = None
+    hints: JsonObject = field(default_factory=dict)
+    """What is there only if the request had it."""
 
     def constant_part(self) -> JsonObject:
         """The keys that are the same in every snapshot of one response."""
@@ -73,6 +75,7 @@ class ResponseEcho:
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
             "user": self.user,
+            **self.hints,
         }
 
 

@@ -17,8 +17,9 @@ from qwen_mitm.wire.input_items import InputItem
 from qwen_mitm.wire.request_faults import first_fault, without_lone_surrogates
 from qwen_mitm.wire.request_tools import AnyJson, Tool, ToolChoice
 
-#: Fields that may make an answer faster or cheaper and never another one (§16).
-_HINTS: Final = frozenset({"client_metadata", "prompt_cache_options", "prompt_cache_retention"})
+#: Fields that ask for nothing in the answer (§16). It tells the options that were applied to the
+#: prompt cache, and here none are.
+_HINTS: Final = frozenset({"client_metadata", "prompt_cache_options"})
 
 
 class StreamOptions(Wire):
@@ -64,6 +65,7 @@ class ResponsesRequest(Wire):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
     service_tier: str | None = None
 
     @property
