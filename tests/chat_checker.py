@@ -32,11 +32,13 @@ KEYS: Final = frozenset(
     ]
 )
 #: What switches thinking, by host; what is in no list leaked from the Responses request.
+_QWEN_KEYS: Final = frozenset(
+    {"enable_thinking", "thinking_budget", "reasoning_effort", "preserve_thinking"}
+)
 THINKING_KEYS: Final = {
-    **dict.fromkeys(
-        DASHSCOPE,
-        frozenset({"enable_thinking", "thinking_budget", "reasoning_effort", "preserve_thinking"}),
-    ),
+    **dict.fromkeys(DASHSCOPE, _QWEN_KEYS),
+    # The one of them that searches the web.
+    "dashscope": _QWEN_KEYS | {"enable_search"},
     "modelscope": {"enable_thinking", "thinking_budget", "reasoning_effort"},
     "openrouter": {"reasoning", "verbosity"},
     "vllm": {"chat_template_kwargs"},

@@ -58,6 +58,8 @@ ID_PREFIXES: Final = {
     "apply_patch_call": "apc_",
     "compaction": "cmp_",
 }
+#: What a host's own tools leave in the output; their events are the host's.
+HOSTED: Final = frozenset({"web_search_call", "web_extractor_call", "code_interpreter_call"})
 #: A delta and its noise fill blocks of so many bytes.
 BLOCK: Final = 16
 #: The calls whose text grows, and the field that it is in.
@@ -86,6 +88,7 @@ EVENT_KEYS: Final = {
     "response.content_part.done": _TEXT_PLACE | {"part"},
     "response.output_text.delta": _TEXT_PLACE | {"delta", "logprobs"},
     "response.output_text.done": _TEXT_PLACE | {"text", "logprobs"},
+    "response.output_text.annotation.added": _TEXT_PLACE | {"annotation_index", "annotation"},
     "response.refusal.delta": _TEXT_PLACE | {"delta"},
     "response.refusal.done": _TEXT_PLACE | {"refusal"},
     "response.reasoning_text.delta": _TEXT_PLACE | {"delta"},
@@ -161,27 +164,31 @@ def _event(frame: str) -> Event:
     return event
 
 
-def check_stream(stream: bytes, *, whole: bool) -> None:
+def check_stream(stream: bytes, *, whole: bool, native: bool = False) -> None:
     """A stream as a client gets it, with heartbeats; or the beginning of one."""
     whole_frames = stream if whole else stream[: stream.rfind(b"\n\n") + 2]
     frames = whole_frames.decode("utf-8").split("\n\n")
     text = "\n\n".join(frame for frame in frames if not frame.startswith(":"))
     if whole or "data: [DONE]" in frames:
-        check_events(events_of(text.encode("utf-8")))
+        check_events(events_of(text.encode("utf-8")), native=native)
     elif text:
-        check_beginning([_event(frame) for frame in text.removesuffix("\n\n").split("\n\n")])
+        frames = text.removesuffix("\n\n").split("\n\n")
+        check_beginning([_event(frame) for frame in frames], native=native)
 
 
-def check_events(events: list[Event]) -> None:
-    """Raises an AssertionError that says which rule the events of one whole response break."""
+def check_events(events: list[Event], *, native: bool = False) -> None:
+    """Raises an AssertionError that says which rule the events of one whole response break.
+
+    ``native``: of an upstream that speaks Responses itself, which says itself when a call is done.
+    """
     types = [event["type"] for event in events]
     terminal = [name for name in types if name in TERMINAL]
     assert len(terminal) == 1, f"a response has one terminal event, not {terminal}"
     assert types[-1] == terminal[0], f"events follow {terminal[0]}: {types[-1]}"
-    check_beginning(events)
+    check_beginning(events, native=native)
 
 
-def check_beginning(events: list[Event]) -> None:
+def check_beginning(events: list[Event], *, native: bool = False) -> None:
     """The same for a response of which not all events are there."""
     types = [event["type"] for event in events[:2]]
     assert types == ["response.created", "response.in_progress"][: len(types)], (
@@ -192,7 +199,7 @@ def check_beginning(events: list[Event]) -> None:
             f"event {number} ({event['type']}) has sequence_number {event.get('sequence_number')}"
         )
     if events:
-        checker = _Checker(events[0]["response"], events[0].get("stream_id"))
+        checker = _Checker(events[0]["response"], events[0].get("stream_id"), native)
         for event in events:
             checker.take(event)
 
@@ -202,6 +209,7 @@ class _Part:
     type: str
     text: str = ""
     logprobs: list[Any] = field(default_factory=list)
+    annotations: list[Any] = field(default_factory=list)
     text_done: bool = False
     done: bool = False
     value: Any = None
@@ -221,8 +229,9 @@ class _Item:
 
 
 class _Checker:
-    def __init__(self, first: Event, lane: object) -> None:
+    def __init__(self, first: Event, lane: object, native: bool) -> None:
         self._first = first
+        self._native = native
         self._lane = lane
         self._items: list[_Item] = []
         self._obfuscated: bool | None = None
@@ -237,6 +246,7 @@ class _Checker:
             "response.reasoning_summary_part.done": self._part_done,
             "response.function_call_arguments.delta": self._arguments_delta,
             "response.function_call_arguments.done": self._arguments_done,
+            "response.output_text.annotation.added": self._annotated,
             "response.custom_tool_call_input.delta": self._arguments_delta,
             "response.custom_tool_call_input.done": self._arguments_done,
             "response.compaction.compacting": self._compacting,
@@ -250,8 +260,11 @@ class _Checker:
 
     def take(self, event: Event) -> None:
         handler = self._handlers.get(event["type"])
+        if event["type"].split(".")[1] in HOSTED:
+            handler = self._of_the_host
         assert handler is not None, f"there is no event {event['type']}"
-        self._check_keys(event)
+        if handler != self._of_the_host:
+            self._check_keys(event)
         handler(event)
 
     def _check_keys(self, event: Event) -> None:
@@ -302,22 +315,25 @@ class _Checker:
         assert event["output_index"] == len(self._items), (
             f"item {len(self._items)} has output_index {event['output_index']}"
         )
-        self._check_item_keys(item)
+        if item["type"] not in HOSTED:
+            self._check_item_keys(item)
         for other in self._items:
             closed_call = other.added["type"] in CALLS and other.done is not None
-            assert not closed_call, f"{item['id']} is added after {other.name} is done"
-        prefix = ID_PREFIXES[item["type"]]
-        assert item["id"].startswith(prefix), f"a {item['type']} has id {item['id']}"
+            assert self._native or not closed_call, f"{item['id']} is added after {other.name}"
+        if item["type"] not in HOSTED:
+            prefix = ID_PREFIXES[item["type"]]
+            assert item["id"].startswith(prefix), f"a {item['type']} has id {item['id']}"
         assert item["id"] not in {it.added["id"] for it in self._items}, f"{item['id']} comes twice"
         if item["type"] == "compaction":
             assert item == {"type": "compaction", "id": item["id"], "encrypted_content": ""}
         else:
             assert item["status"] == "in_progress", f"{item['id']} is added as {item['status']}"
         for key in ("content", "summary"):
-            assert not item.get(key), f"{item['id']} is added with {key}"
+            told = item["type"] not in HOSTED and item.get(key)
+            assert not told, f"{item['id']} is added with {key}"
         if item["type"] in CALLS:
             self._check_new_call(item)
-        texts = [it for it in self._items if it.added["type"] not in CALLS]
+        texts = [it for it in self._items if it.added["type"] not in CALLS | HOSTED]
         for other in texts:
             assert other.done is not None, f"{item['id']} is added while {other.name} is open"
         if item["type"] == "reasoning":
@@ -419,6 +435,13 @@ class _Checker:
         for alternative in logprob["top_logprobs"]:
             assert alternative.keys() == keys, f"an alternative is {alternative}"
 
+    def _annotated(self, event: Event) -> None:
+        item, part = self._open_part(event)
+        assert event["annotation_index"] == len(part.annotations), (
+            f"{item.name}: annotation indices are not dense"
+        )
+        part.annotations.append(event["annotation"])
+
     def _check_text_type(self, event: Event, part: _Part) -> None:
         name = event["type"].split(".")[1].replace("reasoning_summary_text", "summary_text")
         assert name == part.type, f"{event['type']} is for a part {part.type}"
@@ -441,7 +464,7 @@ class _Checker:
         self._check_part_keys(value)
         assert value[PART_KINDS[part.type][1]] == part.text, f"{item.name}: other text in the part"
         if part.type == "output_text":
-            assert value["annotations"] == [], f"{item.name} has annotations"
+            assert value["annotations"] == part.annotations, f"{item.name} has other annotations"
             assert len(value["logprobs"]) == len(part.logprobs), f"{item.name} loses logprobs"
             for logprob in value["logprobs"]:
                 self._check_logprob(logprob, {"token", "logprob", "bytes"})
@@ -472,6 +495,13 @@ class _Checker:
             assert event["name"] == item.added["name"], f"{item.name}: other name in arguments.done"
         item.arguments_done = True
 
+    def _of_the_host(self, event: Event) -> None:
+        item = self._open_item(event)
+        assert event["type"].startswith(f"response.{item.added['type']}."), (
+            f"{event['type']} is for {item.name}"
+        )
+        assert event["item_id"] == item.added["id"], f"{event['type']} does not name its item"
+
     def _compacting(self, event: Event) -> None:
         item = self._open_item(event)
         assert item.added["type"] == "compaction", f"{event['type']} is for {item.name}"
@@ -488,6 +518,10 @@ class _Checker:
         value = event["item"]
         if item.added["type"] == "compaction":
             self._compaction_done(item, value)
+            return
+        if item.added["type"] in HOSTED:
+            assert value["id"] == item.added["id"], f"{item.name}: id has changed"
+            item.done = value
             return
         self._check_cut(item, value, ("completed", "incomplete"))
         self._check_item(item, value)
@@ -567,6 +601,9 @@ class _Checker:
         for item, value in zip(items, response["output"], strict=True):
             if item.done is not None:
                 assert value == item.done, f"{item.name} has changed since it was done"
+                continue
+            if item.added["type"] in HOSTED:
+                assert value["id"] == item.added["id"], f"{item.name}: id has changed"
                 continue
             self._check_cut(item, value, ("incomplete",))
             self._check_item(item, value)

@@ -131,6 +131,7 @@ TESTED_IN = {
     "translate.answering": "translate/test_plain_text.py",
     "reports": "test_reporting.py",
     "clients.provider": "clients/test_opencode.py",
+    "wire.answer_body": "wire/test_upstream_events.py",
     "wire.response_object": "translate/test_assembler.py",
 }
 #: Tested as a whole, by tests/simulator and tests/cli.

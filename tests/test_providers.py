@@ -56,3 +56,46 @@ def test_only_self_hosted_servers_leave_calls_and_thoughts_in_the_text() -> None
 
     assert calls == {"vllm", "sglang", "ollama", "llama.cpp"}
     assert thoughts == {"vllm", "sglang", "llama.cpp"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "wire"),
+    [
+        ("dashscope", "qwen3.7-plus", "responses"),
+        ("dashscope", "qwen3-coder-plus", "responses"),
+        ("dashscope", "deepseek-v4-flash", "chat"),
+        ("token-plan", "qwen3.8-max", "responses"),
+        ("token-plan", "glm-5.2", "chat"),
+        ("openrouter", "anyone/anything", "responses"),
+        ("generic", "m", "responses"),
+        ("coding-plan", "qwen3.7-plus", "chat"),
+        ("portal", "qwen3-coder-plus", "chat"),
+        ("modelscope", "Qwen/Qwen3-8B", "chat"),
+    ],
+)
+def test_responses_are_spoken_where_the_host_has_them_for_the_model(
+    provider: str, model: str, wire: str
+) -> None:
+    assert PROFILES[provider].dialect("responses", model).wire == wire
+    assert PROFILES[provider].dialect("chat", model).wire == "chat"
+    assert PROFILES[provider].dialect(None, model).wire == "chat"
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "searches"),
+    [
+        ("dashscope", "qwen3.7-plus", True),
+        ("dashscope", "qwen3-max", True),
+        ("dashscope", "qwen-plus", True),
+        ("dashscope", "qwen3-coder-plus", False),
+        ("dashscope", "kimi-k3", False),
+        ("token-plan", "qwen3.7-plus", False),
+        ("coding-plan", "qwen3.7-plus", False),
+        ("openrouter", "qwen/qwen3-max", False),
+    ],
+)
+def test_the_web_is_searched_in_chat_where_the_host_does(
+    provider: str, model: str, searches: bool
+) -> None:
+    hosted = PROFILES[provider].dialect("chat", model).hosted_tools(model)
+    assert hosted == ({"web_search"} if searches else set())

@@ -9,15 +9,20 @@ from qwen_mitm.exchange import Broken, FailedAnswer, HeaderFields, Refused, Send
 from qwen_mitm.headers import forwarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.journey import Recording
-from qwen_mitm.providers import Dialect, profile_for
+from qwen_mitm.providers import PROFILES, Dialect, profile_for
 from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.turn import Turn
+from qwen_mitm.wire.response_object import JsonObject
 from tests.event_checker import check_events, events_of
+from tests.responses_checker import check_request
 from tests.stored_turns import Nothing
 from tests.translate.answers import numbered_ids
+from tests.translate.native_answers import call as native_call
+from tests.translate.native_answers import completed as native_completed
+from tests.translate.native_answers import said as native_said
 
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
@@ -378,3 +383,101 @@ def test_each_account_gets_the_request_that_its_host_takes() -> None:
     assert "dropped_content" in str(turn.summary()["warnings"])
     assert b"audio omitted" not in turn.request("/v1", studio).body
     assert turn.summary()["warnings"] == ""
+
+
+STUDIO = Dialect(PROFILES["dashscope"])
+NATIVE = PROFILES["dashscope"].dialect("responses", "qwen3.7-plus")
+
+
+def patching(turn_: Turn, dialect: Dialect) -> bytes:
+    """What the client gets when this host calls the freeform tool."""
+    request = turn_.request("/v1", dialect)
+    sent(turn_).head(200, SSE)
+    arguments = json.dumps({"input": "*** Begin"})
+    if request.target == "/v1/responses":
+        answer = native_call(0, "patch", arguments) + native_completed()
+    else:
+        function = {"name": "patch", "arguments": arguments}
+        calls = [{"index": 0, "id": "c", "function": function}]
+        chunk = {"choices": [{"index": 0, "delta": {"tool_calls": calls}}]}
+        answer = f"data: {json.dumps(chunk)}\n\n".encode() + FINISH
+    assert turn_.offer(answer) is True
+    return turn_.accepted() + turn_.end()
+
+
+@pytest.mark.parametrize("order", [(STUDIO, NATIVE), (NATIVE, STUDIO)], ids=["there", "back"])
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_request_goes_on_with_an_account_of_the_other_api(
+    order: tuple[Dialect, Dialect], waits: bool
+) -> None:
+    first, second = order
+    turn = a_turn(tools=[{"type": "custom", "name": "patch"}])
+    data = b""
+    if waits:
+        turn.open()
+        data = turn.heartbeat()
+    turn.request("/v1", first)
+    sent(turn).head(200, SSE)
+    error = b'event: error\ndata: {"type":"error","message":"busy","code":"slow_down"}\n\n'
+    assert isinstance(turn.offer(error), FailedAnswer)
+
+    data += patching(turn, second)
+
+    events = events_of(data.replace(b": keep-alive\n\n", b""))
+    check_events(events)
+    (item,) = events[-1]["response"]["output"]
+    assert (item["type"], item["name"], item["input"]) == ("custom_tool_call", "patch", "*** Begin")
+    assert events[-1]["response"]["tools"] == [{"type": "custom", "name": "patch"}]
+
+
+def test_a_response_that_fails_at_once_can_be_tried_elsewhere() -> None:
+    turn = a_turn()
+    turn.request("/v1", NATIVE)
+    sent(turn).head(200, SSE)
+    begun = b'data: {"type":"response.created","response":{"id":"r","status":"queued"}}\n\n'
+    failed = b'data: {"type":"response.failed","response":{"error":{"message":"busy"}}}\n\n'
+    assert turn.offer(begun) is False
+    verdict = turn.offer(failed)
+    assert isinstance(verdict, FailedAnswer)
+    assert verdict.failure.message == "busy"
+
+
+def test_a_host_that_speaks_responses_gets_them_and_one_object_comes_back() -> None:
+    turn = a_turn(stream=False)
+    request = turn.request("/compatible-mode/v1", NATIVE)
+    assert request.target == "/compatible-mode/v1/responses"
+    check_request(json.loads(request.body))
+    sent(turn).head(200, SSE)
+    output = {"type": "message", "content": [{"type": "output_text", "text": "hi"}]}
+    document = {"object": "response", "status": "completed", "output": [output]}
+    assert turn.offer(json.dumps(document).encode()) is False
+    assert turn.offer_end() is True
+    assert json.loads(turn.open().body)["output"][0]["content"][0]["text"] == "hi"
+
+
+def test_what_a_host_encrypted_goes_back_to_it_and_to_no_other() -> None:
+    body = {"model": "qwen3.7-plus", "stream": True, "store": False, "input": "hi"}
+    arrival = Arrival("POST", "/v1/responses", FIELDS)
+    turn = begin(arrival, json.dumps(body).encode(), to_portal, AROUND)
+    assert isinstance(turn, Turn)
+    assert b"reasoning.encrypted_content" in turn.request("/v1", NATIVE).body
+    sent(turn).head(200, SSE)
+    thought: JsonObject = {
+        "type": "reasoning",
+        "summary": [{"text": "shown"}],
+        "encrypted_content": "gAAA",
+    }
+    turn.offer(native_said("output_item.done", output_index=0, item=thought) + native_completed())
+    (item,) = events_of(turn.accepted())[-1]["response"]["output"]
+    assert item["encrypted_content"].startswith("qm1.")
+
+    said = [item, {"role": "assistant", "content": "so"}, {"role": "user", "content": "go on"}]
+    again = begin(arrival, json.dumps({**body, "input": said}).encode(), to_portal, AROUND)
+    assert isinstance(again, Turn)
+    elsewhere = PROFILES["openrouter"].dialect("responses", "m")
+    assert b"gAAA" in again.request("/v1", NATIVE).body
+    for dialect in (elsewhere, STUDIO):
+        request = again.request("/v1", dialect)
+        assert b"gAAA" not in request.body
+        assert b"qm1." not in request.body
+        assert b"shown" in request.body

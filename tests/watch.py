@@ -15,11 +15,14 @@ from weakref import WeakSet
 
 from qwen_mitm.providers import Profile
 from qwen_mitm.translate import chat_body as chat_body_module
+from qwen_mitm.translate import native_assembler as native_assembler_module
+from qwen_mitm.translate import native_body as native_body_module
 from qwen_mitm.translate.draft import AnswerContext, ResponseDraft
 from qwen_mitm.translate.events import EventWriter
 from qwen_mitm.wire.chat_request import ChatRequest
 from tests.chat_checker import check_chat
 from tests.event_checker import FAULTS, check_stream
+from tests.responses_checker import check_request
 
 _TERMINAL: Final = re.compile(rb"^event: response\.(completed|incomplete|failed)$", re.MULTILINE)
 _DONE: Final = b"data: [DONE]\n\n"
@@ -35,6 +38,8 @@ class Watch:
         """The writers of whole responses; some tests write single events."""
         self._open: dict[EventWriter, list[bytes]] = {}
         self._ended: WeakSet[EventWriter] = WeakSet()
+        self._native: WeakSet[EventWriter] = WeakSet()
+        """Those that follow an upstream which speaks Responses itself."""
         self._faults: list[str] = []
         self.tell: Callable[[str], None] = self._faults.append
 
@@ -44,8 +49,8 @@ class Watch:
 
     def faults(self) -> list[str]:
         """One line for each rule that was broken since ``begin``."""
-        for pieces in self._open.values():
-            self._judge(b"".join(pieces), whole=False)
+        for writer, pieces in self._open.items():
+            self._judge(writer, b"".join(pieces), whole=False)
         self._open.clear()
         return self._faults
 
@@ -61,7 +66,7 @@ class Watch:
         self._open.setdefault(writer, []).append(frames)
         if _TERMINAL.search(frames):
             self._ended.add(writer)
-            self._judge(b"".join(self._open.pop(writer)) + _DONE, whole=True)
+            self._judge(writer, b"".join(self._open.pop(writer)) + _DONE, whole=True)
 
     def built(self, body: bytes, profile: Profile) -> None:
         try:
@@ -69,9 +74,18 @@ class Watch:
         except FAULTS as error:
             self.tell(f"a request for {profile.name}: {error!r} {body.decode()[:2000]}")
 
-    def _judge(self, stream: bytes, *, whole: bool) -> None:
+    def follows(self, draft: ResponseDraft) -> None:
+        self._native.add(draft.events)
+
+    def built_natively(self, body: bytes) -> None:
         try:
-            check_stream(stream, whole=whole)
+            check_request(json.loads(body))
+        except FAULTS as error:
+            self._faults.append(f"a Responses request: {error!r} {body.decode()[:2000]}")
+
+    def _judge(self, writer: EventWriter, stream: bytes, *, whole: bool) -> None:
+        try:
+            check_stream(stream, whole=whole, native=writer in self._native)
         except FAULTS as error:
             self.tell(f"a stream: {error!r} {stream.decode()[:2000]}")
 
@@ -103,6 +117,29 @@ def install() -> None:
         WATCH.built(body, profile)
         return body
 
+    follow = native_assembler_module.NativeAssembler.__init__
+    build_natively = native_body_module.native_body
+
+    @wraps(follow)
+    def followed(
+        self: native_assembler_module.NativeAssembler,
+        context: AnswerContext,
+        draft: ResponseDraft | None = None,
+    ) -> None:
+        draft = draft or ResponseDraft(context)
+        WATCH.follows(draft)
+        follow(self, context, draft)
+
+    @wraps(build_natively)
+    def built_natively(
+        chat: ChatRequest, profile: Profile, *, stream: bool, encrypted: bool
+    ) -> bytes:
+        body = build_natively(chat, profile, stream=stream, encrypted=encrypted)
+        WATCH.built_natively(body)
+        return body
+
+    native_assembler_module.NativeAssembler.__init__ = followed  # type: ignore[method-assign]
+    native_body_module.native_body = built_natively
     ResponseDraft.__init__ = begun  # type: ignore[method-assign]
     EventWriter.take = taken  # type: ignore[method-assign]
     chat_body_module.chat_body = built

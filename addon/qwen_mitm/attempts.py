@@ -421,7 +421,7 @@ class Attempts:
     def _dialect(self, account: Account, model: str) -> Dialect:
         if account.is_web_chat:
             return Dialect(WEB_CHAT, "web_chat")
-        return Dialect(self._profile(account))
+        return self._profile(account).dialect(account.wire, model)
 
     def _profile(self, account: Account) -> Profile:
         return profile_for(account.endpoint(self._settings().base_url), account.provider)

@@ -19,7 +19,7 @@ from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.compaction import compacted
 from qwen_mitm.translate.demands import Demands, demands_of
 from qwen_mitm.translate.draft import AnswerContext, ResponseDraft
-from qwen_mitm.translate.rendition import ChatRendition, Rendition
+from qwen_mitm.translate.rendition import ChatRendition, NativeRendition, Rendition
 from qwen_mitm.translate.request import translate
 from qwen_mitm.turn import Turn
 from qwen_mitm.wire.chat import ChatChunk, EndOfAnswer
@@ -167,7 +167,9 @@ def _rendition(
         translation = translate(
             expansion.request,
             profile=dialect.profile,
+            wire=dialect.wire,
             unseal=partial(around.seal.unseal, "thought"),
+            unseal_of_host=partial(_unsealed_of_host, around.seal, dialect),
             unseal_summary=partial(around.seal.unseal, "compaction"),
             compact=arrival.for_compaction,
             may_be_empty=_warms_up(request, around),
@@ -183,10 +185,23 @@ def _rendition(
         clock=around.wall_clock,
         estimated_input_tokens=translation.estimated_input_tokens,
         seal=partial(around.seal.seal, "thought") if sealed else None,
+        seal_of_host=partial(_sealed_of_host, around.seal, dialect) if sealed else None,
         seal_summary=partial(around.seal.seal, "compaction") if translation.compacts else None,
         noise=around.noise if _wants_noise(request) else None,
     )
-    return ChatRendition(translation, dialect.profile, context)
+    rendition = ChatRendition if dialect.wire == "chat" else NativeRendition
+    return rendition(translation, dialect.profile, context)
+
+
+def _sealed_of_host(seal: Seal, dialect: Dialect, encrypted_content: str) -> str:
+    """With the name of the host, because others cannot read it and answer 400."""
+    return seal.seal("of a host", f"{dialect.profile.name} {encrypted_content}")
+
+
+def _unsealed_of_host(seal: Seal, dialect: Dialect, sealed: str) -> str | None:
+    text = seal.unseal("of a host", sealed) if dialect.wire == "responses" else None
+    name, _, encrypted_content = (text or "").partition(" ")
+    return encrypted_content if name == dialect.profile.name else None
 
 
 def _warms_up(request: ResponsesRequest, around: Surroundings) -> bool:

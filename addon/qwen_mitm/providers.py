@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -53,6 +54,24 @@ class Profile:
     """Thoughts may come in the content, between ``<think>`` and ``</think>`` (qwen.md §2.8)."""
     leaks_tool_calls: bool = False
     """Calls may come as ``<tool_call>`` text in content or thought (qwen.md §2.10, quirk 15)."""
+    responses_models: str | None = None
+    """Models that it answers on ``/responses`` too, as a pattern; None: it has no such endpoint."""
+    item_ids: bool = False
+    """Takes items on ``/responses`` only with an id and a status."""
+    hosted_tools: frozenset[str] = frozenset()
+    """Tools that it runs itself, on ``/responses``."""
+    searched_models: str | None = None
+    """Models that search the web in Chat when told ``enable_search``, as a pattern."""
+
+    def dialect(self, wire: Wire | None, model: str) -> Dialect:
+        """How it is asked for this model by an account that wants this ``wire``."""
+        if wire != "responses" or not self.speaks_responses(model):
+            return Dialect(self)
+        return Dialect(_natively(self), "responses")
+
+    def speaks_responses(self, model: str) -> bool:
+        pattern = self.responses_models
+        return pattern is not None and re.match(pattern, model) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +86,23 @@ class Dialect:
         """Such as a list of models."""
         return self.wire != "web_chat"
 
-    @property
-    def takes_files(self) -> bool:
-        return self.profile.takes_files
+    def hosted_tools(self, model: str) -> frozenset[str]:
+        """Tools that the host runs itself when it is asked so."""
+        if self.wire == "responses":
+            return self.profile.hosted_tools
+        pattern = self.profile.searched_models
+        searches = pattern is not None and re.match(pattern, model) is not None
+        return _SEARCH if searches else _NONE
 
-    @property
-    def takes_audio(self) -> bool:
-        # What hosts say of audio is about Chat.
-        return self.profile.takes_audio and self.wire == "chat"
+
+_SEARCH: Final = frozenset({"web_search"})
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+@cache
+def _natively(profile: Profile) -> Profile:
+    # What hosts say of audio is about Chat.
+    return replace(profile, takes_audio=False)
 
 
 _DASHSCOPE: Final = Profile(
@@ -113,15 +141,22 @@ WEB_CHAT: Final = Profile(
     stream_only=True,
 )
 """chat.qwen.ai, of accounts of the kind ``web_chat`` alone."""
-GENERIC: Final = Profile(name="generic", thinking="reasoning_effort")
+# Whoever runs a server knows what it speaks.
+GENERIC: Final = Profile(name="generic", thinking="reasoning_effort", responses_models="")
 
 PROFILES: Final = {
     profile.name: profile
     for profile in (
         _PORTAL,
-        _DASHSCOPE,
+        replace(
+            _DASHSCOPE,
+            responses_models=r"qwen3-max|qwen3\.[5-9]|qwen-(plus|flash)|qwen3-coder-(plus|flash)",
+            hosted_tools=frozenset({"web_search", "web_extractor", "code_interpreter"}),
+            # The coder models and those of other vendors do not search.
+            searched_models=r"qwen(-|3-max|3\.[5-9])(?!.*coder)",
+        ),
         replace(_DASHSCOPE, name="coding-plan", takes_audio=False),
-        replace(_DASHSCOPE, name="token-plan", takes_audio=False),
+        replace(_DASHSCOPE, name="token-plan", takes_audio=False, responses_models="qwen"),
         Profile(
             name="openrouter",
             thinking="reasoning",
@@ -129,6 +164,8 @@ PROFILES: Final = {
             takes_files=True,
             takes_audio=True,
             takes_verbosity=True,
+            responses_models="",
+            item_ids=True,
         ),
         Profile(name="modelscope", thinking="enable_thinking"),
         _VLLM,

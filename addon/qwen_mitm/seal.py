@@ -21,7 +21,7 @@ from qwen_mitm.accounts.files import AccountFileError, replace
 from qwen_mitm.accounts.locks import kernel_lock
 from qwen_mitm.settings import config_home
 
-type SealedKind = Literal["thought", "compaction"]
+type SealedKind = Literal["thought", "compaction", "of a host"]
 
 KEY_FILE: Final = "qwen-mitm.key"
 LOCK_SUFFIX: Final = ".lock-qwen-mitm"

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import PROFILES, WEB_CHAT
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.request import translate
@@ -269,3 +270,34 @@ def test_what_a_web_chat_leaves_out_is_named_as_the_client_names_it() -> None:
     assert translate(request, profile=WEB_CHAT).report.header() == (
         "dropped_content; input_image, dropped_field; temperature, dropped_field; max_output_tokens"
     )
+
+
+def test_a_web_search_is_a_switch_where_the_host_searches_in_chat() -> None:
+    tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
+    request = {"input": "hi", "tools": tools}
+    body = sent(request, provider="dashscope")
+    assert body["enable_search"] is True
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["f"]
+    assert translated(request, provider="dashscope").report.header() == ""
+
+    for elsewhere in ("coding-plan", "token-plan", "openrouter", "generic"):
+        assert "enable_search" not in sent(request, provider=elsewhere)
+        report = translated(request, provider=elsewhere).report
+        assert report.header() == "dropped_tool; web_search"
+
+
+ONLY_F = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
+
+
+@pytest.mark.parametrize("choice", ["none", ONLY_F])
+def test_nothing_is_searched_when_the_tool_may_not_be_used(choice: object) -> None:
+    tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
+    body = sent({"input": "hi", "tools": tools, "tool_choice": choice}, provider="dashscope")
+    assert "enable_search" not in body
+
+
+def test_a_search_cannot_be_forced_in_chat() -> None:
+    request = {"input": "hi", "tools": [{"type": "web_search"}]}
+    for choice in ("required", {"type": "web_search"}):
+        with pytest.raises(InvalidRequest, match=r"needs at least one|cannot be forced"):
+            sent({**request, "tool_choice": choice}, provider="dashscope")

@@ -36,7 +36,7 @@ def test_thought_is_in_the_family_that_was_asked_for(family: str, fields: Event)
     thought = Reasoning(
         EventWriter(), "rs_1", 0, "summary" if family == "summary" else "content", None
     )
-    thought.part.append("hm")
+    thought.append("hm")
     thought.close("completed")
     assert thought.as_json("completed") == {
         "type": "reasoning",

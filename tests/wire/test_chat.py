@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from qwen_mitm.wire import chat
 from qwen_mitm.wire.chat import AnswerPart, AnswerReader, ChatChunk, EndOfAnswer, Failure
 
 
@@ -252,7 +251,7 @@ def test_empty_answer_is_nothing(body: bytes) -> None:
 )
 def test_answer_beyond_the_limit_is_a_failure(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qwen_mitm.wire.sse.MAX_EVENT_BYTES", 1000)
-    monkeypatch.setattr(chat, "MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr("qwen_mitm.wire.answer_body.MAX_EVENT_BYTES", 1000)
     (failure,) = read(body % (b"x" * 2000), STREAM)
     assert isinstance(failure, Failure)
     assert "than any answer can hold" in failure.message

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from qwen_mitm.providers import PROFILES
+from qwen_mitm.providers import PROFILES, Wire
 
 from .cooldown import ALL_MODELS, Cooldown, CooldownReason, DayUsage, Stored
 
@@ -71,6 +71,8 @@ class Account(Stored):
     base_url: str | None = None
     provider: str | None = None
     credential_id: int | None = None
+    wire: Wire | None = None
+    """What its host is asked by, if it can; None: Chat."""
     added_at: int | None = None
     last_used: int | None = None
     rate_limit_reset_at: int | None = None

@@ -203,7 +203,7 @@ class Assembler:
                 context.seal,
             )
             self._items.append(self._thought)
-        self._thought.part.append(thought)
+        self._thought.append(thought)
 
     def _say(self, text: str, choice: Choice) -> None:
         if self._scores:
@@ -284,7 +284,7 @@ class Assembler:
     def _release(self) -> None:
         """Writes what was held back as a possible running total: no text follows it."""
         if self._thought is not None and (rest := self._thought_deltas.rest()):
-            self._thought.part.append(rest)
+            self._thought.append(rest)
         if self._message is not None and (rest := self._text_deltas.rest()):
             self._message.part(OUTPUT_TEXT).append(rest)
 

@@ -61,6 +61,7 @@ def summarising(chat: ChatRequest) -> ChatRequest:
         chat,
         messages=(*chat.messages, UserMessage((ChatText(INSTRUCTION),))),
         tool_choice="none" if chat.tools else None,
+        hosted_tools=(),
         parallel_tool_calls=None,
         logprobs=False,
         top_logprobs=None,

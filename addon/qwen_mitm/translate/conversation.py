@@ -10,6 +10,7 @@ from qwen_mitm.wire.chat_request import (
     ChatMessage,
     ChatPart,
     ChatText,
+    EncryptedThought,
     ToolCall,
     ToolMessage,
     UserMessage,
@@ -29,6 +30,7 @@ class Conversation:
         self._messages: list[ChatMessage] = []
         self._texts: list[str] = []
         self._thoughts: list[str] = []
+        self._encrypted: list[EncryptedThought] = []
         self._calls: list[ToolCall] = []
         self._outputs: list[ToolMessage] = []
         self._attachments: list[ChatPart] = []
@@ -47,9 +49,12 @@ class Conversation:
         self._continue_turn()
         self._texts.append(text)
 
-    def add_thought(self, text: str) -> None:
+    def add_thought(self, thought: str | EncryptedThought) -> None:
         self._continue_turn()
-        self._thoughts.append(text)
+        if isinstance(thought, EncryptedThought):
+            self._encrypted.append(thought)
+        else:
+            self._thoughts.append(thought)
 
     def add_call(self, call: ToolCall, index: int) -> None:
         self._continue_turn()
@@ -99,7 +104,9 @@ class Conversation:
         if self._calls or any(self._texts):
             thought = "\n".join(self._thoughts) or None
             content = "\n".join(filter(None, self._texts))
-            self._messages.append(AssistantMessage(content, thought, tuple(self._calls)))
+            self._messages.append(
+                AssistantMessage(content, thought, tuple(self._calls), tuple(self._encrypted))
+            )
         self._messages.extend(self._outputs)
         if self._attachments:
             self._messages.append(UserMessage(tuple(self._attachments)))
@@ -107,6 +114,7 @@ class Conversation:
         for buffer in (
             self._texts,
             self._thoughts,
+            self._encrypted,
             self._calls,
             self._outputs,
             self._attachments,

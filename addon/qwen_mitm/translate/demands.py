@@ -29,10 +29,10 @@ class Demands:
 
     def unmet(self, dialect: Dialect) -> int:
         """How badly this host serves the request; 0: it takes all of it."""
-        files = _REFUSED if self.files and not dialect.takes_files else 0
+        files = _REFUSED if self.files and not dialect.profile.takes_files else 0
         passing = _REFUSED if self.passing and not dialect.has_other_paths else 0
         left_out = [
-            self.audio and not dialect.takes_audio,
+            self.audio and not dialect.profile.takes_audio,
             self.images and not dialect.profile.takes_images,
         ]
         return files + passing + _LEFT_OUT * sum(left_out)

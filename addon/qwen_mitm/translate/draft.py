@@ -28,6 +28,8 @@ class AnswerContext:
     estimated_input_tokens: int
     seal: Callable[[str], str] | None = None
     """Makes ``encrypted_content`` of a thought."""
+    seal_of_host: Callable[[str], str] | None = None
+    """The same of what a host encrypted itself."""
     seal_summary: Callable[[str], str] | None = None
     """Makes the compaction item's; None: the answer is none."""
     noise: Callable[[int], str] | None = None

@@ -20,7 +20,7 @@ from qwen_mitm.translate.past_calls import (
 )
 from qwen_mitm.translate.report import Report
 from qwen_mitm.translate.tools import ToolTable
-from qwen_mitm.wire.chat_request import ChatText
+from qwen_mitm.wire.chat_request import ChatText, EncryptedThought
 from qwen_mitm.wire.input_items import (
     AdditionalTools,
     AgentMessage,
@@ -56,6 +56,8 @@ class HistoryContext:
     report: Report
     unseal: Unseal | None = None
     unseal_summary: Unseal | None = None
+    unseal_of_host: Unseal | None = None
+    """Opens to what this host encrypted itself; none for a host that cannot read it."""
 
 
 def add_items(
@@ -78,7 +80,7 @@ def _add_item(
         case CallOutput():
             _add_output(conversation, item, index, context)
         case Reasoning():
-            _add_thought(conversation, item, context.unseal)
+            _add_thought(conversation, item, context)
         case Compaction():
             summary = _summary(item, index, context.unseal_summary)
             conversation.add_user((ChatText(f"{_SUMMARY}\n\n{summary}"),))
@@ -175,11 +177,13 @@ def _summary(item: Compaction, index: int, unseal: Unseal | None) -> str:
     return summary
 
 
-def _add_thought(conversation: Conversation, item: Reasoning, unseal: Unseal | None) -> None:
-    own = None
-    if unseal is not None and item.encrypted_content:
-        own = unseal(item.encrypted_content)
-    if own is None:
-        own = "\n".join(part.text for part in item.content or item.summary or ())
-    if own:
-        conversation.add_thought(own)
+def _add_thought(conversation: Conversation, item: Reasoning, context: HistoryContext) -> None:
+    sealed = item.encrypted_content
+    shown = "\n".join(part.text for part in item.content or item.summary or ())
+    of_host = context.unseal_of_host(sealed) if context.unseal_of_host and sealed else None
+    if of_host is not None:
+        conversation.add_thought(EncryptedThought(shown, of_host))
+        return
+    own = context.unseal(sealed) if context.unseal is not None and sealed else None
+    if thought := shown if own is None else own:
+        conversation.add_thought(thought)

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from qwen_mitm.translate.events import EventWriter
-from qwen_mitm.translate.parts import REASONING_TEXT, SUMMARY_TEXT, PartKind, TextPart
+from qwen_mitm.translate.parts import OUTPUT_TEXT, REASONING_TEXT, SUMMARY_TEXT, PartKind, TextPart
 from qwen_mitm.wire.response_object import JsonObject
 
 type ItemStatus = Literal["in_progress", "completed", "incomplete"]
@@ -102,11 +102,13 @@ class Message(OutputItem):
         }
 
     def _finish(self, status: ItemStatus) -> None:
+        if not self._parts:
+            self.part(OUTPUT_TEXT)
         self._parts[-1].close()
 
 
 class Reasoning(OutputItem):
-    """A thought, as a summary or as raw content (§7.4); always one part."""
+    """A thought, as a summary or as raw content (§7.4); a host's own summary may have parts."""
 
     def __init__(
         self,
@@ -122,13 +124,28 @@ class Reasoning(OutputItem):
         self._sealed: str | None = None
         self._parts: list[TextPart] = []
         self._announce()
-        kind = SUMMARY_TEXT if family == "summary" else REASONING_TEXT
-        self.part = TextPart(events, kind, id, output_index, 0)
-        self._parts.append(self.part)
 
     @property
     def characters(self) -> int:
-        return len(self.part.text)
+        return len(self.text)
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(part.text for part in self._parts)
+
+    def append(self, text: str, *, apart: bool = False) -> None:
+        """More of the thought; ``apart``: in a part of its own."""
+        if apart and self._parts:
+            self._parts[-1].close()
+        if apart or not self._parts:
+            kind = SUMMARY_TEXT if self._family == "summary" else REASONING_TEXT
+            place = len(self._parts)
+            self._parts.append(TextPart(self._events, kind, self.id, self.output_index, place))
+        self._parts[-1].append(text)
+
+    def keep(self, sealed: str) -> None:
+        """What goes into ``encrypted_content`` instead of the text."""
+        self._sealed = sealed
 
     def as_json(self, status: ItemStatus) -> JsonObject:
         parts: list[JsonValue] = [part.as_json() for part in self._parts]
@@ -139,6 +156,7 @@ class Reasoning(OutputItem):
         return {**item, "status": status}
 
     def _finish(self, status: ItemStatus) -> None:
-        self.part.close()
-        if self._seal is not None:
-            self._sealed = self._seal(self.part.text)
+        if self._parts:
+            self._parts[-1].close()
+        if self._seal is not None and self._sealed is None:
+            self._sealed = self._seal(self.text)

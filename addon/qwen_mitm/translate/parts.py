@@ -65,6 +65,7 @@ class TextPart:
         self._events = events
         self._texts: list[str] = []
         self._logprobs: list[Logprob] = []
+        self._annotations: list[JsonValue] = []
         self._where: JsonObject = {
             "item_id": item_id,
             "output_index": output_index,
@@ -98,6 +99,22 @@ class TextPart:
             },
         )
 
+    def annotate(self, annotation: JsonObject) -> None:
+        """A source of the text, as a host's own search gives it."""
+        self._events.write(
+            f"{self.kind.text_event}.annotation.added",
+            {
+                **self._where,
+                "annotation_index": len(self._annotations),
+                "annotation": annotation,
+            },
+        )
+        self._annotations.append(annotation)
+
+    @property
+    def annotations(self) -> int:
+        return len(self._annotations)
+
     def close(self) -> None:
         kind = self.kind
         done: JsonObject = {**self._where, kind.text_key: self.text}
@@ -109,7 +126,7 @@ class TextPart:
     def as_json(self) -> JsonObject:
         part: JsonObject = {"type": self.kind.type, self.kind.text_key: self.text}
         if self.kind is OUTPUT_TEXT:
-            part["annotations"] = []
+            part["annotations"] = [*self._annotations]
             part["logprobs"] = _logprobs(self._logprobs, with_bytes=True)
         return part
 

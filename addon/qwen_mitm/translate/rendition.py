@@ -20,12 +20,15 @@ from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.compaction import Compactor
 from qwen_mitm.translate.draft import AnswerContext, ResponseDraft, ResponseMaker
 from qwen_mitm.translate.leaks import leaks_of
+from qwen_mitm.translate.native_assembler import NativeAssembler
+from qwen_mitm.translate.native_body import native_body
 from qwen_mitm.translate.report import Report
 from qwen_mitm.translate.request import Translation
 from qwen_mitm.wire.chat import AnswerReader, ChatChunk
+from qwen_mitm.wire.upstream_events import ResponsesReader, UpstreamEvent
 
-type AnyAnswering = Answering[ChatChunk]
-type AnyMaker = ResponseMaker[ChatChunk]
+type AnyAnswering = Answering[ChatChunk] | Answering[UpstreamEvent]
+type AnyMaker = ResponseMaker[ChatChunk] | ResponseMaker[UpstreamEvent]
 
 
 class Rendition(Protocol):
@@ -79,3 +82,30 @@ class ChatRendition:
         if reader is not None:
             return MendedAnswering(reader, assembler, terms)
         return ChatAnswering(assembler, terms)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRendition:
+    """As a Responses request, for a host that speaks Responses itself."""
+
+    translation: Translation
+    profile: Profile
+    context: AnswerContext
+    path = "/responses"
+
+    @property
+    def report(self) -> Report:
+        return self.translation.report
+
+    def body(self, *, stream: bool) -> bytes:
+        keeps_thoughts = self.context.seal is not None
+        return native_body(
+            self.translation.chat, self.profile, stream=stream, encrypted=keeps_thoughts
+        )
+
+    def answering(self, draft: ResponseDraft, terms: Terms) -> Answering[UpstreamEvent]:
+        context = self.context
+        if context.seal_summary is None:
+            return Answering(ResponsesReader(), NativeAssembler(context, draft), terms)
+        compactor = Compactor(context, draft, NativeAssembler, context.seal_summary)
+        return Answering(ResponsesReader(), compactor, terms)

@@ -9,11 +9,11 @@ from typing import Final
 from pydantic_core import to_json
 
 from qwen_mitm.errors import InvalidRequest
-from qwen_mitm.providers import GENERIC, Profile
-from qwen_mitm.translate.chat_body import host_losses
+from qwen_mitm.providers import GENERIC, Dialect, Profile, Wire
 from qwen_mitm.translate.compaction import summarising
 from qwen_mitm.translate.conversation import Conversation
 from qwen_mitm.translate.history import HistoryContext, Unseal, add_items
+from qwen_mitm.translate.host_rules import host_losses
 from qwen_mitm.translate.report import Report
 from qwen_mitm.translate.tool_choice import chosen_tool
 from qwen_mitm.translate.tools import ToolTable, offered_tools
@@ -50,17 +50,20 @@ def translate(
     request: ResponsesRequest,
     *,
     profile: Profile = GENERIC,
+    wire: Wire = "chat",
     default_model: str | None = None,
     unseal: Unseal | None = None,
     unseal_summary: Unseal | None = None,
+    unseal_of_host: Unseal | None = None,
     compact: bool = False,
     may_be_empty: bool = False,
 ) -> Translation:
     """What goes upstream, and what the answer needs to know of the request.
 
-    ``profile`` is the one of the account that is tried first: it decides about files, and about
-    warnings. ``unseal`` opens thoughts and ``unseal_summary`` compactions, those of the latter that
-    it cannot open are refused. ``compact`` asks for a summary, as a ``compaction_trigger`` does.
+    ``profile`` and ``wire`` are those of the attempt: they decide about files, about the tools that
+    the host runs itself, and about warnings. ``unseal`` opens thoughts, ``unseal_of_host`` what the
+    host encrypted itself, and ``unseal_summary`` compactions; those of the latter that it cannot
+    open are refused. ``compact`` asks for a summary, as a ``compaction_trigger`` does.
     ``may_be_empty`` allows a request that says nothing. What the caller would get something else
     for is an ``InvalidRequest``.
     """
@@ -77,10 +80,16 @@ def translate(
     report = Report()
     for name in _dropped_fields(request):
         report.add("dropped_field", name)
-    tools = offered_tools(_declared(request), report)
-    choice = chosen_tool(request.tool_choice, tools, report)
+    hosted = Dialect(profile, wire).hosted_tools(model)
+    tools = offered_tools(_declared(request), report, hosted)
+    choice = chosen_tool(request.tool_choice, tools, report, wire=wire)
     context = HistoryContext(
-        tools=tools, profile=profile, report=report, unseal=unseal, unseal_summary=unseal_summary
+        tools=tools,
+        profile=profile,
+        report=report,
+        unseal=unseal,
+        unseal_summary=unseal_summary,
+        unseal_of_host=unseal_of_host,
     )
     conversation = _conversation(request, context)
     chat = _chat(request, model, conversation, tools, choice)
@@ -116,6 +125,7 @@ def _chat(
         system="\n\n".join(conversation.system) or None,
         messages=conversation.finish(),
         tools=tools.definitions,
+        hosted_tools=tuple(tools.hosted.values()) if choice != "none" else (),
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls if tools.definitions else None,
         max_tokens=request.max_output_tokens,
@@ -128,6 +138,7 @@ def _chat(
         response_format=_response_format(request),
         effort=request.reasoning.effort if request.reasoning else None,
         verbosity=request.text.verbosity if request.text else None,
+        reasoning_summary=_summary(request.reasoning),
     )
 
 
@@ -250,7 +261,7 @@ def _echo(request: ResponsesRequest, model: str) -> ResponseEcho:
         prompt_cache_key=request.prompt_cache_key,
         reasoning={
             "effort": reasoning.effort if reasoning else None,
-            "summary": (reasoning.summary or reasoning.generate_summary) if reasoning else None,
+            "summary": _summary(reasoning),
         },
         safety_identifier=request.safety_identifier,
         service_tier=request.service_tier,
@@ -267,6 +278,10 @@ def _echo(request: ResponsesRequest, model: str) -> ResponseEcho:
         user=request.user,
         hints={} if retention is None else {"prompt_cache_retention": retention},
     )
+
+
+def _summary(reasoning: ReasoningConfig | None) -> str | None:
+    return (reasoning.summary or reasoning.generate_summary) if reasoning else None
 
 
 def _or_one(value: float | None) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Final, assert_never
 
 from qwen_mitm.errors import InvalidRequest
+from qwen_mitm.providers import Wire
 from qwen_mitm.translate.definitions import ToolKind
 from qwen_mitm.translate.report import Report
-from qwen_mitm.translate.tools import ToolTable
-from qwen_mitm.wire.chat_request import ChatToolChoice, NamedFunction
+from qwen_mitm.translate.tools import ToolTable, hosted_name
+from qwen_mitm.wire.chat_request import ChatToolChoice, HostedChoice, NamedFunction
 from qwen_mitm.wire.request_tools import (
     AllowedTool,
     AllowedTools,
@@ -28,29 +29,33 @@ _BUILT_IN: Final[Mapping[str, ToolKind]] = {
 
 
 def chosen_tool(
-    choice: ToolChoice | None, table: ToolTable, report: Report
+    choice: ToolChoice | None, table: ToolTable, report: Report, *, wire: Wire = "chat"
 ) -> ChatToolChoice | None:
     """The Chat form of tool_choice; ``allowed_tools`` narrows what the table permits.
 
-    ``None`` without tools: Chat hosts refuse a tool_choice then (§3).
+    ``None`` without tools: Chat hosts refuse a tool_choice then (§3). What hosts run themselves is
+    a tool on ``/responses`` alone.
     """
+    some = table.definitions or (wire == "responses" and table.hosted)
     match choice:
         case None:
             return None
-        case "required" if not table.definitions:
+        case "required" if not some:
             raise InvalidRequest(
                 "Tool choice 'required' needs at least one tool that this host can use. Offer a "
                 "function, or use 'auto'.",
                 param="tool_choice",
             )
         case "auto" | "none" | "required":
-            return choice if table.definitions else None
+            return choice if some else None
         case NamedChoice():
             found = table.find(choice.type, choice.namespace, choice.name)
             return NamedFunction(_there(found, choice.name, "tool_choice"))
         case AllowedTools():
             table.permit_only(_allowed(choice.tools, table, report))
-            return chosen_tool(choice.mode, table, report)
+            return chosen_tool(choice.mode, table, report, wire=wire)
+        case BuiltInChoice() if wire == "responses" and hosted_name(choice.type) in table.hosted:
+            return HostedChoice(hosted_name(choice.type))
         case BuiltInChoice():
             return NamedFunction(_built_in(choice, table))
         case _:
@@ -81,6 +86,8 @@ def _allowed(tools: tuple[AllowedTool, ...], table: ToolTable, report: Report) -
                 report.add("dropped_tool", tool.type)
             else:
                 permitted.add(_there(found, kind, where))
+        elif hosted_name(tool.type) in table.hosted:
+            permitted.add(hosted_name(tool.type))
         elif tool.type not in _NAMED and tool.type != "namespace":
             report.add("dropped_tool", tool.type)
         elif tool.name is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -25,6 +25,7 @@ from qwen_mitm.wire.request_tools import (
     ToolSearchTool,
     UnknownTool,
 )
+from qwen_mitm.wire.response_object import JsonObject
 
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _LONGEST_NAME: Final = 64
@@ -54,6 +55,12 @@ class ToolTable:
         self._flat: dict[ToolRoute, str] = {}
         self._definitions: dict[str, FunctionDefinition] = {}
         self._permitted: frozenset[str] | None = None
+        self._hosted: dict[str, JsonObject] = {}
+
+    @property
+    def hosted(self) -> dict[str, JsonObject]:
+        """Tools that the host runs itself, by their type."""
+        return {name: tool for name, tool in self._hosted.items() if self.permits(name)}
 
     @property
     def definitions(self) -> tuple[FunctionDefinition, ...]:
@@ -102,6 +109,9 @@ class ToolTable:
         self._definitions[flat] = definition(tool, flat)
         return True
 
+    def add_hosted(self, name: str, tool: JsonObject) -> None:
+        self._hosted[name] = {**tool, "type": name}
+
     def permit_only(self, flat_names: Iterable[str]) -> None:
         self._permitted = frozenset(flat_names)
 
@@ -115,14 +125,20 @@ class ToolTable:
         return candidate
 
 
-def offered_tools(tools: Iterable[tuple[str, Tool]], report: Report) -> ToolTable:
+def offered_tools(
+    tools: Iterable[tuple[str, Tool]], report: Report, hosted: Collection[str] = ()
+) -> ToolTable:
     """The table of these tools, each with its JSON path; the report has those that are not in it.
+
+    ``hosted`` are the tools that the host runs itself.
 
     A tool that comes once more, as clients repeat what a search found, is one tool.
     """
     table = ToolTable()
     for where, tool in tools:
-        if isinstance(tool, NamespaceTool):
+        if isinstance(tool, HostedTool) and (name := hosted_name(tool.type)) in hosted:
+            table.add_hosted(name, tool.echo())
+        elif isinstance(tool, NamespaceTool):
             for position, member in enumerate(tool.tools):
                 _offer(member, tool.name, f"{where}.tools[{position}]", table, report)
         else:
@@ -154,6 +170,11 @@ def _offer(
             )
         case _:
             assert_never(tool)
+
+
+def hosted_name(kind: str) -> str:
+    """The type of a hosted tool, without the date that OpenAI's own come with."""
+    return "web_search" if kind.startswith("web_search") else kind
 
 
 def _refuse_container(tool: ShellTool, where: str) -> None:

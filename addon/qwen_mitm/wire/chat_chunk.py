@@ -207,16 +207,17 @@ def _complete(usage: Usage) -> Usage:
     )
 
 
+CountedUsage = Annotated[Annotated[Usage, AfterValidator(_complete)] | _Anything | None, _Ordered]
+"""None also where every number is zero: that is how hosts write that they did not count."""
+
+
 class ChatChunk(_Wire):
     """One chunk of a stream, or a whole completion."""
 
     choices: Annotated[
         tuple[Choice, ...] | Annotated[tuple[()], BeforeValidator(_empty_if_null)], _Ordered
     ] = ()
-    usage: Annotated[Annotated[Usage, AfterValidator(_complete)] | _Anything | None, _Ordered] = (
-        None
-    )
-    """None also where every number is zero: that is how hosts write that they did not count."""
+    usage: CountedUsage = None
     model: _Word = None
     service_tier: _Word = None
     object_type: _Word = Field(default=None, alias="object")

@@ -49,10 +49,20 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptedThought:
+    """A thought that only the host it came from can read, and what may be read of it."""
+
+    summary: str
+    encrypted_content: str
+
+
+@dataclass(frozen=True, slots=True)
 class AssistantMessage:
     content: str
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    encrypted: tuple[EncryptedThought, ...] = ()
+    """Only a host that speaks Responses has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,14 @@ class NamedFunction:
     name: str
 
 
-type ChatToolChoice = Literal["auto", "none", "required"] | NamedFunction
+@dataclass(frozen=True, slots=True)
+class HostedChoice:
+    """tool_choice: this tool of the host's own, which only ``/responses`` can be told."""
+
+    type: str
+
+
+type ChatToolChoice = Literal["auto", "none", "required"] | NamedFunction | HostedChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +107,8 @@ class ChatRequest:
     system: str | None
     messages: tuple[ChatMessage, ...]
     tools: tuple[FunctionDefinition, ...] = ()
+    hosted_tools: tuple[JsonObject, ...] = ()
+    """Tools that the host runs itself, as the client declared them."""
     tool_choice: ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_tokens: int | None = None
@@ -102,6 +121,7 @@ class ChatRequest:
     response_format: JsonObject | None = None
     effort: Effort | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
+    reasoning_summary: str | None = None
 
     def texts(self) -> Iterator[str]:
         """Every text that the model reads, tool schemas excepted."""

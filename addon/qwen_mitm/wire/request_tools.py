@@ -109,7 +109,15 @@ _CLIENT_TOOLS: Final = frozenset(
     {"function", "namespace", "custom", "tool_search", "local_shell", "shell", "apply_patch"}
 )
 _HOSTED_TOOLS: Final = frozenset(
-    {"file_search", "code_interpreter", "image_generation", "mcp", "programmatic_tool_calling"}
+    {
+        "file_search",
+        "code_interpreter",
+        "image_generation",
+        "mcp",
+        "programmatic_tool_calling",
+        # Model Studio's own.
+        "web_extractor",
+    }
 )
 
 
