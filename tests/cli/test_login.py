@@ -228,6 +228,42 @@ def test_a_key_of_a_plan_is_tried_at_both_plans(
     assert terminal.account("token-plan").provider == "token-plan"
 
 
+def test_an_account_is_asked_by_responses_where_that_is_wanted(terminal: Terminal) -> None:
+    terminal.simulator.accounts({STUDIO_KEY: "studio"})
+    terminal.places["dashscope"] = (terminal.simulator.base_url,)
+    wanted = ("login", "--provider", "dashscope", "--wire", "responses", "--key-file", "-")
+    assert terminal.run(*wanted, text=STUDIO_KEY).exit_code == 0
+    assert terminal.account("dashscope").wire == "responses"
+    assert "dashscope (responses)" in terminal.run("accounts").stdout
+    listed = json.loads(terminal.run("accounts", "--json").stdout)
+    assert listed["accounts"][0]["wire"] == "responses"
+
+    again = ("login", "--provider", "dashscope", "--key-file", "-")
+    assert terminal.run(*again, text=STUDIO_KEY).exit_code == 0
+    assert terminal.account("dashscope").wire == "responses"
+    assert terminal.run(*again, "--wire", "chat", text=STUDIO_KEY).exit_code == 0
+    assert "(responses)" not in terminal.run("accounts").stdout
+
+
+@pytest.mark.parametrize(
+    ("provider", "wire", "words"),
+    [
+        ("coding-plan", "responses", "has no Responses endpoint"),
+        ("dashscope", "websocket", "--wire is chat or responses"),
+        ("oauth", "responses", "are for keys"),
+    ],
+)
+def test_a_wire_that_a_host_does_not_have_is_refused(
+    terminal: Terminal, provider: str, wire: str, words: str
+) -> None:
+    done = terminal.run(
+        "login", "--provider", provider, "--wire", wire, "--key-file", "-", text=PLAN_KEY
+    )
+    assert done.exit_code == 1
+    assert words in done.stderr
+    assert asked(terminal.simulator) == []
+
+
 def test_no_other_vendor_sees_the_key(terminal: Terminal, elsewhere: SimulatorProcess) -> None:
     terminal.simulator.accounts({STUDIO_KEY: "studio"})
     terminal.places["dashscope"] = (terminal.simulator.base_url,)

@@ -188,7 +188,7 @@ async def test_only_known_bearers_are_accepted_once_some_are_known() -> None:
     assert unknown.json()["error"]["message"] == "invalid access token or token expired"
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/chat/completions", "/v1/chat"])
+@pytest.mark.parametrize("path", ["/v1/responses/r", "/chat/completions", "/v1/chat"])
 async def test_a_wrong_path_is_answered_404_without_a_body(simulator: Simulator, path: str) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         response = await client.post(simulator.url + path, json=body(), headers=BEARER)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from qwen_mitm.accounts.model import Account, AccountFile
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.provider_hosts import NO_KEY, Vendor, candidates, recognise, vendor_at
-from qwen_mitm.providers import profile_for
+from qwen_mitm.providers import PROFILES, Wire, profile_for
 
 from .key_file import read_key_file
 from .outside import Outside
@@ -31,6 +31,7 @@ class KeyLogin:
     base_url: str | None = None
     key_file: str | None = None
     force: bool = False
+    wire: Wire | None = None
 
 
 def log_in_with_key(outside: Outside, speech: Speech, asked: KeyLogin) -> None:
@@ -55,7 +56,8 @@ def log_in_with_key(outside: Outside, speech: Speech, asked: KeyLogin) -> None:
     if home is None and not (asked.force and (len(places) == 1 or vendors[0].is_own)):
         raise _homeless(places, findings, asked)
     vendor, base_url = places[findings.index(home)] if home else places[0]
-    account = _keep(outside, store, vendor, key, base_url, asked.name)
+    _check_wire(vendor, asked)
+    account = _keep(outside, store, vendor, key, base_url, asked)
     speech.say(f"The account is {account.name!r} in {store.path}, at {_shown(base_url)}.")
     if account.disabled:
         speech.note(how_to_enable(account), "yellow")
@@ -144,6 +146,8 @@ def _check(key: SecretStr, vendor: Vendor, asked: KeyLogin) -> None:
     """
     if asked.base_url is not None:
         _check_address(asked.base_url)
+    if asked.vendor is not None:
+        _check_wire(asked.vendor, asked)
     if asked.force or vendor.is_own:
         return
     names = recognise(key.get_secret_value())
@@ -156,6 +160,13 @@ def _check(key: SecretStr, vendor: Vendor, asked: KeyLogin) -> None:
     if there is not None and not there.is_own and there.provider != vendor.provider:
         raise Complaint(
             f"{_shown(asked.base_url or '')} is a host of {there.title}, and not of {vendor.title}."
+        )
+
+
+def _check_wire(vendor: Vendor, asked: KeyLogin) -> None:
+    if asked.wire == "responses" and PROFILES[vendor.provider].responses_models is None:
+        raise Complaint(
+            f"{vendor.title} has no Responses endpoint. Leave --wire out: requests are translated."
         )
 
 
@@ -237,9 +248,12 @@ def _keep(
     vendor: Vendor,
     key: SecretStr,
     base_url: str,
-    name: str | None,
+    asked: KeyLogin,
 ) -> Account:
+    name = asked.name
     fields = {"api_key": key, "base_url": base_url, "provider": vendor.provider}
+    if asked.wire is not None:
+        fields["wire"] = asked.wire
     kept: Account | None = None
 
     def change(file: AccountFile) -> AccountFile:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from qwen_mitm.provider_hosts import provider_named
+from qwen_mitm.providers import Wire
 
 from . import web_chat
 from .imports import import_logins
@@ -47,6 +48,14 @@ _NoBrowser = Annotated[
 _Import = Annotated[
     bool, typer.Option("--import", help="Copy the logins of qwen-code and CLIProxyAPI.")
 ]
+_Wire = Annotated[
+    str | None,
+    typer.Option(
+        "--wire",
+        help="What the host is asked by: chat (the default) or responses, where it has both.",
+        show_default=False,
+    ),
+]
 _Force = Annotated[bool, typer.Option("--force", help="Store a key that nobody accepted.")]
 
 
@@ -59,6 +68,7 @@ def login(
     no_browser: _NoBrowser = False,
     import_them: _Import = False,
     force: _Force = False,
+    wire: _Wire = None,
     as_json: AsJson = False,
 ) -> None:
     """Add an account: an API key, or a Qwen login in the browser.
@@ -81,8 +91,8 @@ def login(
             known_ones = ", ".join(("oauth", *outside.vendors, web_chat.PROVIDER))
             raise Complaint(f"There is no provider {provider!r}; there are: {known_ones}.")
         if known == "oauth":
-            if base_url or key_file or force:
-                raise Complaint("--base-url, --key-file and --force are for keys.")
+            if base_url or key_file or force or wire:
+                raise Complaint("--base-url, --key-file, --force and --wire are for keys.")
             log_in_with_browser(outside, speech, name, open_browser=not no_browser)
             return
         log_in_with_key(
@@ -94,5 +104,13 @@ def login(
                 base_url=base_url,
                 key_file=key_file,
                 force=force,
+                wire=_known_wire(wire),
             ),
         )
+
+
+def _known_wire(name: str | None) -> Wire | None:
+    match name:
+        case None | "chat" | "responses":
+            return name
+    raise Complaint(f"--wire is chat or responses, not {name!r}.")

@@ -64,6 +64,7 @@ def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
         "name": account.name,
         "kind": _kind(account),
         "provider": _provider(account, base_url),
+        "wire": _wire(account, base_url),
         "base_url": _without_user(base_url),
         "state": state(account, now),
         "until": whole.until if whole else None,
@@ -109,7 +110,7 @@ def _rows(
     cells = (
         account.name,
         _kind(account).replace("_", " "),
-        _provider(account, account.endpoint(default_url)),
+        _provider_and_wire(account, account.endpoint(default_url)),
         in_words(what),
         until(whole, now, zone),
         since(account.last_used, now),
@@ -205,6 +206,20 @@ def _kind(account: Account) -> str:
 
 def _provider(account: Account, base_url: str) -> str:
     return WEB_CHAT.name if account.is_web_chat else profile_for(base_url, account.provider).name
+
+
+def _provider_and_wire(account: Account, base_url: str) -> str:
+    name = _provider(account, base_url)
+    return f"{name} (responses)" if _wire(account, base_url) == "responses" else name
+
+
+def _wire(account: Account, base_url: str) -> str:
+    """What its host is asked by, but for models that it has in Chat alone."""
+    if account.is_web_chat:
+        return "web_chat"
+    profile = profile_for(base_url, account.provider)
+    speaks = account.wire == "responses" and profile.responses_models is not None
+    return "responses" if speaks else "chat"
 
 
 def _without_user(url: str) -> str:

@@ -12,9 +12,10 @@ from .control import Control
 from .exchange import Exchange
 from .journal import Journal, ReceivedRequest
 from .oauth import OAuth
-from .paths import CHAT, MODELS, endpoint, is_control
+from .paths import MODELS, RESPONSES, endpoint, is_control
 from .recipe import refused
 from .refusals import Refusal
+from .responses import as_chat, check_input
 from .rules import check
 from .schema import InvalidSchema
 from .script import Script
@@ -92,12 +93,12 @@ class Portal:
 
     def _answer(self, request: ReceivedRequest) -> Performance:
         where = endpoint(request.path)
-        if where is None or request.method != ("POST" if where == CHAT else "GET"):
+        if where is None or request.method != ("GET" if where == MODELS else "POST"):
             return refused(refusals.named("404-empty", ""), {})
         bearer = bearer_of(request)
         if refusal := self._stranger(request, bearer):
             return refused(refusal, {})
-        return _models() if where == MODELS else self._chat(request, bearer)
+        return _models() if where == MODELS else self._model(request, bearer, where)
 
     def _stranger(self, request: ReceivedRequest, bearer: str) -> Refusal | None:
         if not bearer:
@@ -105,11 +106,16 @@ class Portal:
         request.account = self._state.account_of(bearer)
         return None if self._state.may_ask(bearer) else refusals.unknown_bearer()
 
-    def _chat(self, request: ReceivedRequest, bearer: str) -> Performance:
+    def _model(self, request: ReceivedRequest, bearer: str, where: str) -> Performance:
         try:
             body = request.json
         except ValueError:
             return refused(refusals.refusal(400, "Invalid JSON in the request body."), {})
+        responses = where == RESPONSES
+        if responses:
+            if refusal := check_input(body):
+                return refused(refusal, {})
+            body = as_chat(body)
         if refusal := check(body, self._state.limits):
             return refused(refusal, body)
         line = self._state.script.next(bearer)
@@ -117,7 +123,7 @@ class Portal:
             return performance
         wanted = line.behaviour if line is not None else asked_for(body["model"])
         try:
-            return cook(body, wanted).performance()
+            return cook(body, wanted, responses=responses).performance()
         except InvalidSchema as error:
             return refused(refusals.invalid_parameter(f"invalid schema: {error}"), body)
         except UnknownBehaviour as error:

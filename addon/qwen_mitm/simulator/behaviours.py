@@ -24,9 +24,14 @@ class UnknownBehaviour(ValueError):
     """No behaviour has this name, or its argument is not what it needs."""
 
 
-def cook(body: Body, wanted: str) -> Recipe:
+def cook(body: Body, wanted: str, *, responses: bool = False) -> Recipe:
     """The recipe for behaviours joined by ``+``; "" is the default answer."""
-    recipe = Recipe(body=body, stream=body.get("stream") is True, answer=answer(body))
+    recipe = Recipe(
+        body=body, stream=body.get("stream") is True, answer=answer(body), responses=responses
+    )
+    if responses:
+        recipe.framing.named = True
+        recipe.framing.done = None
     for name in filter(None, wanted.split("+")):
         behaviour, argument = find(name)
         try:
@@ -151,6 +156,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "error-first": effects.error,
     "error-after-text": effects.error_after_text,
     "error-event": effects.error_event,
+    "response-failed": effects.response_failed,
     "drop-first": effects.drop_first,
     "drop": _break("abort"),
     "unfinished": _break("close"),

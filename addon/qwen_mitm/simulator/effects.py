@@ -124,6 +124,14 @@ def error_event(recipe: Recipe, argument: str) -> None:
     recipe.stagings.append(staging.cut(int(argument or 3), frame))
 
 
+def response_failed(recipe: Recipe, argument: str) -> None:
+    """The terminal event of ``/responses`` behind the event of that number (2)."""
+    error = json.loads(error_text())["error"]
+    failed = {"type": "response.failed", "response": {"status": "failed", "error": error}}
+    frame = Send(f"event: response.failed\ndata: {json.dumps(failed)}\n\n".encode())
+    recipe.stagings.append(staging.cut(int(argument or 2), frame))
+
+
 def drop_first(recipe: Recipe, _: str) -> None:
     recipe.before.append(Break("abort"))
 

@@ -18,6 +18,8 @@ class Framing:
     fields: bool = False
     several_data_lines: bool = False
     junk_line: bool = False
+    named: bool = False
+    """Each event says its type, as on ``/responses``."""
     done: str | None = "[DONE]"
     blank_line_after_done: bool = True
 
@@ -34,6 +36,8 @@ def frame(stream: list[Chunk], framing: Framing) -> list[Step]:
         if framing.fields:
             head += f"id: {number}{framing.newline}event: result{framing.newline}"
             head += f":HTTP_STATUS/200{framing.newline}"
+        if framing.named:
+            head += f"event: {chunk['type']}{framing.newline}"
         steps.append(Send((head + event(_text(chunk, framing), framing)).encode(), chunks=1))
     if framing.done is not None:
         last = event(framing.done, framing)

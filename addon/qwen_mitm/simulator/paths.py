@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CONTROL = "/_simulator/"
 CHAT = "/chat/completions"
+RESPONSES = "/responses"
 MODELS = "/models"
 PREFIXES = ("/v1", "/compatible-mode/v1")
 
@@ -13,10 +14,10 @@ def is_control(path: str) -> bool:
 
 
 def endpoint(path: str) -> str | None:
-    """``/chat/completions`` or ``/models`` behind one of the known prefixes, else None."""
+    """The endpoint behind one of the known prefixes, else None."""
     plain = path.partition("?")[0]
     for prefix in PREFIXES:
         rest = plain.removeprefix(prefix)
-        if rest != plain and rest in (CHAT, MODELS):
+        if rest != plain and rest in (CHAT, RESPONSES, MODELS):
             return rest
     return None

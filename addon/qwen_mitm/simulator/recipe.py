@@ -11,6 +11,7 @@ from .answers import Answer
 from .chunks import Shaper, chunks, completion
 from .framing import Framing, frame
 from .refusals import Refusal
+from .responses import response_document, response_events
 from .rules import Body
 from .steps import Performance, Send, Staging, Step
 
@@ -22,6 +23,8 @@ class Recipe:
     body: Body
     stream: bool
     answer: Answer
+    responses: bool = False
+    """Asked on ``/responses``."""
     refusal: Refusal | None = None
     shapers: list[Shaper] = field(default_factory=list)
     framing: Framing = field(default_factory=Framing)
@@ -42,13 +45,19 @@ class Recipe:
         return self._document()
 
     def _frames(self) -> list[Step]:
+        if self.responses:
+            # The quirks of chunks are those of Chat.
+            return frame(response_events(self.answer, self.body), self.framing)
         stream = chunks(self.answer, self.body)
         for shaper in self.shapers:
             stream = shaper(stream)
         return frame(stream, self.framing)
 
     def _document(self) -> Performance:
-        document = completion(self.answer, self.body["model"])
+        if self.responses:
+            document = response_document(self.answer, self.body)
+        else:
+            document = completion(self.answer, self.body["model"])
         data = json.dumps(document, ensure_ascii=False).encode()
         half = len(data) // 2
         steps: list[Step] = [Send(data[:half], 1), Send(data[half:], 1)]
