@@ -51,7 +51,7 @@ class Letter:
 
     def request(self, base_path: str, dialect: Dialect) -> HttpRequest:
         fields = ((b"accept", b"text/event-stream"),)
-        body = dialect.profile.name.encode()
+        body = f"{dialect.profile.name} {dialect.wire}".encode()
         return HttpRequest(f"{base_path}/chat/completions", fields, body)
 
     def chat(self, dialect: Dialect) -> ChatRequest:
@@ -622,3 +622,16 @@ async def test_an_answer_that_broke_off_says_what_it_means_for_the_account(
     diner.attempts.accepted(letter)
     diner.attempts.ended(letter, Failure("tired"), 7)
     assert await diner.asked(Letter()) == "key"
+
+
+async def test_the_account_says_which_api_its_host_is_asked_by(office: Office) -> None:
+    native = {"provider": "openrouter", "wire": "responses"}
+    office.hire(
+        "a", "b", "c", a=native, b={"provider": "openrouter"}, c={**native, "provider": "portal"}
+    )
+    wires = {}
+    for _ in range(3):
+        decision = await office.next(Letter())
+        assert isinstance(decision, Send)
+        wires[decision.account] = decision.body.decode().partition(" ")[2]
+    assert wires == {"a": "responses", "b": "chat", "c": "chat"}

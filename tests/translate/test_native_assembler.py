@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -15,6 +15,7 @@ from qwen_mitm.seal import Seal
 from qwen_mitm.translate.request import translate
 from qwen_mitm.wire.response_object import JsonObject
 from qwen_mitm.wire.responses import parse_request
+from tests.cases import cases
 from tests.translate.answers import plain_context
 from tests.translate.native_answers import (
     USAGE,
@@ -74,8 +75,8 @@ def test_a_hosts_own_answer_becomes_the_expected_events(
     assert answer.events == [json.loads(line) for line in expected.read_text().splitlines()]
 
 
+@cases(200)
 @given(case=st.sampled_from(CASES), data=st.data())
-@settings(max_examples=200, deadline=None)
 def test_events_do_not_depend_on_how_the_bytes_are_cut(case: str, data: st.DataObject) -> None:
     stream = upstream(case)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
@@ -83,8 +84,8 @@ def test_events_do_not_depend_on_how_the_bytes_are_cut(case: str, data: st.DataO
     assert transcript(case, pieces).stream == transcript(case, [stream]).stream
 
 
+@cases(200)
 @given(case=st.sampled_from(CASES), data=st.data())
-@settings(max_examples=200, deadline=None)
 def test_an_answer_that_breaks_off_anywhere_is_a_valid_stream(
     case: str, data: st.DataObject
 ) -> None:
@@ -144,14 +145,14 @@ pieces = st.one_of(
 )
 
 
+@cases(500)
 @given(st.lists(pieces, max_size=14), st.sampled_from([b"", DONE, completed(), incomplete("x")]))
-@settings(max_examples=500, deadline=None)
 def test_whatever_a_host_says_becomes_a_valid_stream(said_: list[bytes], end: bytes) -> None:
     native(*said_, end, tools=TABLE)
 
 
+@cases(200)
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(min_size=1, max_size=5)), max_size=12))
-@settings(max_examples=200, deadline=None)
 def test_no_text_is_lost_wherever_it_belongs(deltas: list[tuple[int, str]]) -> None:
     made = native(*(text(delta, index) for index, delta in deltas), completed())
     assert "".join(made.texts) == "".join(delta for _, delta in deltas)
