@@ -23,6 +23,15 @@ def terminal() -> Iterator[tuple[int, TextIO]]:
     os.close(far)
 
 
+def read_until(far: int, end: bytes) -> list[str]:
+    seen = b""
+    while not seen.endswith(end):
+        piece = os.read(far, 1024)
+        assert piece, seen
+        seen += piece
+    return seen.decode().splitlines()
+
+
 def test_lines_wait_while_a_program_has_the_terminal_to_itself(
     terminal: tuple[int, TextIO],
 ) -> None:
@@ -35,11 +44,11 @@ def test_lines_wait_while_a_program_has_the_terminal_to_itself(
     # What the program itself draws.
     stream.write("drawn ")
     stream.flush()
-    assert os.read(far, 100) == b"drawn "
+    assert read_until(far, b"drawn ") == ["drawn "]
     termios.tcsetattr(stream, termios.TCSANOW, before)
     screen.turn("second")
 
-    assert os.read(far, 100).split(b"\r\n") == [b"qwen-mitm: first", b"qwen-mitm: second", b""]
+    assert read_until(far, b"second\r\n") == ["qwen-mitm: first", "qwen-mitm: second"]
 
 
 def test_of_many_lines_that_waited_the_last_are_shown_and_the_log_has_all(
@@ -54,7 +63,7 @@ def test_of_many_lines_that_waited_the_last_are_shown_and_the_log_has_all(
         screen.turn(f"turn {number}")
     screen.release()
 
-    shown = os.read(far, 10_000).decode().splitlines()
+    shown = read_until(far, b"turn 49\n")
     assert shown[0] == "qwen-mitm: 30 lines before these are left out"
     assert shown[1] == "qwen-mitm: turn 30"
     assert shown[-1] == "qwen-mitm: turn 49"
