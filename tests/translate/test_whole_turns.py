@@ -50,6 +50,8 @@ class HostAnswer:
     said: list[Said]
     calls: list[Called]
     finish: str | None
+    scored: list[str]
+    """The tokens that have log probabilities."""
     stream: bytes
 
     @property
@@ -144,11 +146,13 @@ def host_answers(draw: st.DrawFn) -> HostAnswer:
     field = draw(st.sampled_from(["reasoning_content", "reasoning", "reasoning_content+reasoning"]))
     role = draw(st.booleans())
     choices: list[dict[str, Any]] = []
+    tokens: list[str] = []
     for it in said:
         choice: dict[str, Any] = {"delta": delta_of(it, field)}
         if it.kind == "text" and draw(st.booleans()):
             scored = {"token": it.text, "logprob": -0.5, "bytes": None, "top_logprobs": []}
             choice["logprobs"] = {"content": [scored]}
+            tokens.append(it.text)
         choices.append(choice)
     pieces = draw(fragments(calls, hurried=draw(st.booleans())))
     choices += [{"delta": {"tool_calls": [piece]}} for piece in pieces]
@@ -166,7 +170,7 @@ def host_answers(draw: st.DrawFn) -> HostAnswer:
         events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
     if usage == "end":
         events.append({"choices": [], "usage": counts})
-    return HostAnswer(said, calls, finish, draw(framed(events, done=finish is not None)))
+    return HostAnswer(said, calls, finish, tokens, draw(framed(events, done=finish is not None)))
 
 
 @st.composite
@@ -269,6 +273,10 @@ def check_nothing_is_lost(answer: HostAnswer, response: Event) -> None:
     assert told == answer.texts("text", "refusal")
     thoughts = "".join(parts_of(response, "reasoning_text", "summary_text"))
     assert thoughts == answer.texts("thought")
+    said = [item for item in response["output"] if item["type"] == "message"]
+    parts = [part for item in said for part in item["content"]]
+    scores = [score for part in parts for score in part.get("logprobs", ())]
+    assert [score["token"] for score in scores] == answer.scored
     items = [item for item in response["output"] if "call_id" in item]
     routes = [TABLE.route(call.flat) for call in answer.calls]
     assert sorted(map(repr, map(name_of, items))) == sorted(

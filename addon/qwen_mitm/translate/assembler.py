@@ -207,9 +207,10 @@ class Assembler:
 
     def _say(self, text: str, choice: Choice) -> None:
         if self._scores:
+            # A thought that is closed for this text clears what is left of the scores before it.
+            scores, self._scores = self._scores, []
             self._release()
-            self._part(OUTPUT_TEXT).append_scored(text, self._scores)
-            self._scores = []
+            self._part(OUTPUT_TEXT).append_scored(text, scores)
             return
         if choice.finish_reason and self._finish_reason is None and self._repeats_all(text):
             return
