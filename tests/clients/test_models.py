@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from qwen_mitm.clients.models import MODELS, OFFERS, USUAL_PROVIDER, models_for
-from qwen_mitm.providers import PROFILES
+from qwen_mitm.providers import PROFILES, WEB_CHAT
 
 
 def test_every_offer_is_of_a_known_provider_and_of_models_with_facts() -> None:
-    assert set(OFFERS) <= set(PROFILES)
+    assert set(OFFERS) <= {*PROFILES, WEB_CHAT.name}
     assert USUAL_PROVIDER in OFFERS
-    for name in set().union(*OFFERS.values()) - {"qwen/qwen3-coder"}:
+    for name in set().union(*OFFERS.values()) - {"qwen/qwen3-coder", "qwen3-max"}:
         assert MODELS[name].context
 
 

@@ -8,10 +8,10 @@ from qwen_mitm.accounts.model import Account
 from qwen_mitm.accounts.store import AccountStore, embedded_accounts
 from qwen_mitm.clients.models import USUAL_PROVIDER, Model, models_for
 from qwen_mitm.clients.provider import Provider
-from qwen_mitm.providers import profile_for
 from qwen_mitm.settings import Origin, Settings
 
 from .stored import stored_accounts
+from .table import provider_name
 
 UNKNOWN_MODELS = (
     "The first account is at a server of your own, and which models it has only you know: "
@@ -34,7 +34,7 @@ def offered(
     name = USUAL_PROVIDER
     if accounts:
         first = accounts[0]
-        name = profile_for(first.endpoint(settings.base_url), first.provider).name
+        name = provider_name(first, first.endpoint(settings.base_url))
     return models_for(name, tuple(wanted))
 
 

@@ -63,7 +63,7 @@ def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
     return {
         "name": account.name,
         "kind": _kind(account),
-        "provider": _provider(account, base_url),
+        "provider": provider_name(account, base_url),
         "wire": _wire(account, base_url),
         "base_url": _without_user(base_url),
         "state": state(account, now),
@@ -204,12 +204,13 @@ def _kind(account: Account) -> str:
     return "api_key" if account.is_api_key else "web_chat" if account.is_web_chat else "oauth"
 
 
-def _provider(account: Account, base_url: str) -> str:
+def provider_name(account: Account, base_url: str) -> str:
+    """As the profiles are called."""
     return WEB_CHAT.name if account.is_web_chat else profile_for(base_url, account.provider).name
 
 
 def _provider_and_wire(account: Account, base_url: str) -> str:
-    name = _provider(account, base_url)
+    name = provider_name(account, base_url)
     return f"{name} (responses)" if _wire(account, base_url) == "responses" else name
 
 

@@ -87,6 +87,7 @@ OFFERS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "openrouter": ("qwen/qwen3-coder",),
         "portal": ("qwen3-coder-plus", "qwen3-coder-flash", "qwen3-vl-plus"),
+        "web-chat": ("qwen3-max",),
     }
 )
 #: Shown when there is no account to go by.
