@@ -86,6 +86,10 @@ class Dialect:
         """Such as a list of models."""
         return self.wire != "web_chat"
 
+    def may_be_forced_to(self, hosted_tool: str) -> bool:
+        # Chat has no choice of such a tool.
+        return self.wire == "responses" and hosted_tool in self.profile.hosted_tools
+
     def hosted_tools(self, model: str) -> frozenset[str]:
         """Tools that the host runs itself when it is asked so."""
         if self.wire == "responses":

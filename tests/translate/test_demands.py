@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,3 +54,26 @@ def test_hosts_are_ranked_by_what_they_do_not_take(wanted: Demands, by_merit: li
     unmet = [wanted.unmet(Dialect(PROFILES[name])) for name in by_merit]
     assert unmet[0] == 0
     assert unmet == sorted(set(unmet))
+
+
+def test_a_tool_of_the_host_that_must_be_used_goes_to_a_host_that_has_it() -> None:
+    body = {"model": "m", "input": "hi", "tools": [{"type": "web_search"}]}
+
+    def of(choice: Any) -> Demands:
+        return demands_of(parse_request(json.dumps({**body, "tool_choice": choice}).encode()))
+
+    wanted = of({"type": "web_search_preview"})
+    assert wanted == Demands(forced="web_search")
+    studio = PROFILES["dashscope"]
+    assert wanted.unmet(studio.dialect("responses", "qwen3.7-plus")) == 0
+    assert wanted.unmet(studio.dialect("chat", "qwen3.7-plus")) > 0
+    assert wanted.unmet(PROFILES["openrouter"].dialect("responses", "m")) > 0
+    for choice in ("auto", "required", {"type": "shell"}, {"type": "function", "name": "f"}):
+        assert not of(choice)
+
+
+def test_to_be_refused_is_worse_than_to_lose_everything_else() -> None:
+    all_of_it = Demands(files=True, audio=True, images=True)
+    loses, refuses = Dialect(WEB_CHAT, "web_chat"), Dialect(PROFILES["dashscope"])
+    lossy = replace(all_of_it, files=False)
+    assert lossy.unmet(loses) < replace(all_of_it, audio=False, images=False).unmet(refuses)

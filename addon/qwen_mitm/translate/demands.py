@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from qwen_mitm.providers import Dialect
+from qwen_mitm.translate.tools import hosted_name
 from qwen_mitm.wire.content import AudioPart, ContentPart, FilePart, ImagePart
 from qwen_mitm.wire.input_items import FunctionCallOutput, Message
+from qwen_mitm.wire.request_tools import CLIENT_TOOLS, BuiltInChoice
 from qwen_mitm.wire.responses import ResponsesRequest
 
-# A file is refused where it is not taken, and audio is left out.
-_REFUSED: Final = 2
+# A file is refused where it is not taken, and audio is left out. To be refused is worse than all
+# that can be left out.
+_REFUSED: Final = 3
 _LEFT_OUT: Final = 1
 
 
@@ -21,21 +24,27 @@ class Demands:
     files: bool = False
     audio: bool = False
     images: bool = False
+    forced: str | None = None
+    """A tool of the host's own that the model must use."""
     passing: bool = False
     """It is to pass as it is: a request to another path."""
 
     def __bool__(self) -> bool:
-        return self.files or self.audio or self.images or self.passing
+        return self != _NOTHING
 
     def unmet(self, dialect: Dialect) -> int:
         """How badly this host serves the request; 0: it takes all of it."""
         files = _REFUSED if self.files and not dialect.profile.takes_files else 0
+        forced = _REFUSED if self.forced and not dialect.may_be_forced_to(self.forced) else 0
         passing = _REFUSED if self.passing and not dialect.has_other_paths else 0
         left_out = [
             self.audio and not dialect.profile.takes_audio,
             self.images and not dialect.profile.takes_images,
         ]
-        return files + passing + _LEFT_OUT * sum(left_out)
+        return files + forced + passing + _LEFT_OUT * sum(left_out)
+
+
+_NOTHING: Final = Demands()
 
 
 def demands_of(request: ResponsesRequest) -> Demands:
@@ -45,7 +54,14 @@ def demands_of(request: ResponsesRequest) -> Demands:
         files = files or (isinstance(part, FilePart) and part.file_data is not None)
         audio = audio or isinstance(part, AudioPart)
         images = images or isinstance(part, ImagePart)
-    return Demands(files, audio, images)
+    return Demands(files, audio, images, _forced(request))
+
+
+def _forced(request: ResponsesRequest) -> str | None:
+    choice = request.tool_choice
+    if not isinstance(choice, BuiltInChoice) or choice.type in CLIENT_TOOLS:
+        return None
+    return hosted_name(choice.type)
 
 
 def _parts(request: ResponsesRequest) -> Iterator[ContentPart]:

@@ -105,7 +105,7 @@ class UnknownTool(Echoed):
     type: str
 
 
-_CLIENT_TOOLS: Final = frozenset(
+CLIENT_TOOLS: Final = frozenset(
     {"function", "namespace", "custom", "tool_search", "local_shell", "shell", "apply_patch"}
 )
 _HOSTED_TOOLS: Final = frozenset(
@@ -132,7 +132,7 @@ def _tool_tag(tool: object) -> str | None:
     kind = tool.get("type")
     if not isinstance(kind, str):
         return "<unknown>"
-    if kind in _CLIENT_TOOLS:
+    if kind in CLIENT_TOOLS:
         return f"<{kind}>"
     return "<hosted>" if _is_hosted(kind) else "<unknown>"
 
