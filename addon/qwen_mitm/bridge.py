@@ -196,6 +196,7 @@ class QwenBridge:
         self._forget()
 
     def _forget(self) -> None:
+        self._web_chat.close()
         self._store.close()
         self._arrivals.clear()
         self._exchanges.clear()

@@ -83,3 +83,32 @@ def test_a_file_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(DatabaseFault, match="newer program"):
         count(database)
+
+
+def test_what_is_to_last_is_in_the_file_itself_although_another_has_it_open(
+    tmp_path: Path,
+) -> None:
+    database, proxy = Database(tmp_path / "web.sqlite"), Database(tmp_path / "web.sqlite")
+    proxy.keep_open()
+    try:
+        for value in ("fake-old", "fake-new"):
+            with database.transaction(lasting=True) as rows:
+                rows.execute("DELETE FROM environment")
+                rows.execute("INSERT INTO environment VALUES (?)", (value,))
+        assert b"fake-new" in database.path.read_bytes()
+        files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        assert b"fake-old" not in files
+    finally:
+        proxy.close()
+
+
+def test_a_file_that_is_kept_open_may_be_replaced(tmp_path: Path) -> None:
+    database = Database(tmp_path / "web.sqlite")
+    database.keep_open()
+    try:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        assert count(database) == 0
+        assert database.path.exists()
+    finally:
+        database.close()

@@ -41,6 +41,7 @@ class Desk:
         state = {"XDG_STATE_HOME": str(folder), "LOCALAPPDATA": str(folder), "HOME": str(folder)}
         self.web = WebChat({**state, **env}, now=lambda: self.now, http=http, sleep=self._sleep)
         self.account = Account(name="web", kind="web_chat", base_url=simulator.url)
+        simulator._stack.callback(self.web.close)
 
     async def _sleep(self, _: float) -> None:
         pass

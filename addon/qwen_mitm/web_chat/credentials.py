@@ -134,12 +134,12 @@ class CredentialStore:
 
     def set(self, credentials: Credentials) -> StoredCredentials:
         """Keep new ones, which are the current ones from now on."""
-        with self._database.transaction() as rows:
+        with self._database.transaction(lasting=True) as rows:
             return _insert(rows, credentials, int(self._now()))
 
     def update(self, credential_id: int, credentials: Credentials) -> StoredCredentials | None:
         """Put new ones in the place of old ones; None: these are gone."""
-        with self._database.transaction() as rows:
+        with self._database.transaction(lasting=True) as rows:
             return _replace(rows, credential_id, credentials, int(self._now()))
 
     def is_valid(self, credential_id: int | None = None) -> bool:
@@ -158,7 +158,7 @@ class CredentialStore:
         """Forget those, or all; False: there were none."""
         if not self._database.exists:
             return False
-        with self._database.transaction() as rows:
+        with self._database.transaction(lasting=True) as rows:
             if credential_id is None:
                 return rows.execute("DELETE FROM qwen_credentials").rowcount > 0
             done = rows.execute("DELETE FROM qwen_credentials WHERE id = ?", (credential_id,))
@@ -183,7 +183,7 @@ class CredentialStore:
             return None
         credentials = read_credentials(token, cookies)
         digest, now = credentials.digest(), int(self._now())
-        with self._database.transaction() as rows:
+        with self._database.transaction(lasting=True) as rows:
             if rows.execute("SELECT 1 FROM environment WHERE digest = ?", (digest,)).fetchone():
                 return None
             rows.execute("DELETE FROM environment")

@@ -1,7 +1,7 @@
 """The SQLite file of the web chat: credentials and conversations, for its owner alone.
 
-Every use opens it anew and is one transaction, so that processes and threads share it as they like
-and nobody has to close it. It holds cookies: nothing of a row is in an error.
+Every use opens it anew and is one transaction, so that processes and threads share it as they like.
+It holds cookies: nothing of a row is in an error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -78,32 +78,55 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: sqlite3.Connection | None = None
+
+    def keep_open(self) -> None:
+        """Until ``close``: who closes the file last waits for the disk, which takes long.
+
+        Raises:
+            DatabaseFault: as ``transaction``.
+        """
+        if self._kept is None:
+            with self._faults():
+                self._kept = self._connect()
+                # SQLite has the file open only when something was read.
+                self._kept.execute("SELECT 1 FROM sessions").fetchone()
+
+    def close(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     @property
     def exists(self) -> bool:
         return self.path.exists()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, lasting: bool = False) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, and alone among all processes.
+
+        ``lasting``: nothing of what it replaces is left on the disk, nor lost with its power.
 
         Raises:
             DatabaseFault: the file cannot be opened, read or written.
         """
-        try:
-            connection = self._connect()
+        with self._faults(), closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    # The error that is on its way says more than one of the rollback.
-                    with suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                    raise
-            finally:
-                connection.close()
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                # The error that is on its way says more than one of the rollback.
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+            if lasting:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
         except (sqlite3.Error, OSError) as error:
             raise DatabaseFault(
                 f"The file of the web chat, {self.path}, cannot be used: {error}. If it is "
@@ -115,7 +138,9 @@ class Database:
         # SQLite gives its other files the mode of this one.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
         try:
             self._prepare(connection)
         except BaseException:

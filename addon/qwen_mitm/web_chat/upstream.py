@@ -64,15 +64,18 @@ class WebChat:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        database = Database(database_path(env))
-        self.credentials = CredentialStore(database, now)
-        self.sessions = Sessions(database, now)
+        self._database = Database(database_path(env))
+        self.credentials = CredentialStore(self._database, now)
+        self.sessions = Sessions(self._database, now)
         self._env = env
         self._now = now
         self._new_uuid = new_uuid
         self._http = http
         self._sleep = sleep
         self._chance = chance
+
+    def close(self) -> None:
+        self._database.close()
 
     def adopt_environment(self) -> None:
         """Keep ``QWEN_TOKEN`` and ``QWEN_COOKIES``, when both are set; a fault is a warning."""
@@ -92,6 +95,7 @@ class WebChat:
             WebChatError: there is none.
         """
         credentials = self._usable(account)
+        self._database.keep_open()
         prefix = prefix_key(chat)
         session = self.sessions.claim(account.name, prefix) if prefix else None
         if session is None:
