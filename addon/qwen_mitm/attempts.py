@@ -420,7 +420,7 @@ class Attempts:
 
     def _dialect(self, account: Account, model: str) -> Dialect:
         if account.is_web_chat:
-            return Dialect(WEB_CHAT, "web_chat")
+            return Dialect(WEB_CHAT)
         return self._profile(account).dialect(account.wire, model)
 
     def _profile(self, account: Account) -> Profile:

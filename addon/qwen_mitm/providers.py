@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 type ThinkingStyle = Literal[
     "enable_thinking", "reasoning_effort", "chat_template_kwargs", "reasoning", "none"
 ]
-type Wire = Literal["chat", "responses", "web_chat"]
-"""The API that an upstream is asked by: ``/chat/completions``, ``/responses``, or a web page's."""
+type Wire = Literal["chat", "responses"]
+"""The API that an upstream is asked by: ``/chat/completions`` or ``/responses``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ class Profile:
     takes_files: bool = False
     takes_audio: bool = False
     takes_verbosity: bool = False
+    has_other_paths: bool = True
+    """Such as a list of models."""
     ignores: tuple[str, ...] = ()
     """Fields of a Chat request that have no effect there."""
     stream_only: bool = False
@@ -80,11 +82,6 @@ class Dialect:
 
     profile: Profile
     wire: Wire = "chat"
-
-    @property
-    def has_other_paths(self) -> bool:
-        """Such as a list of models."""
-        return self.wire != "web_chat"
 
     def may_be_forced_to(self, hosted_tool: str) -> bool:
         # Chat has no choice of such a tool.
@@ -134,6 +131,7 @@ _VLLM: Final = Profile(
 WEB_CHAT: Final = Profile(
     name="web-chat",
     takes_images=False,
+    has_other_paths=False,
     ignores=(
         "temperature",
         "top_p",

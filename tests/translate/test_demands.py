@@ -28,12 +28,12 @@ def test_a_file_or_audio_is_found_in_messages_and_in_outputs() -> None:
 
 def test_a_picture_goes_to_a_host_that_looks_at_pictures_if_there_is_one() -> None:
     asked = demands(user({"type": "input_image", "image_url": "https://example.com/a.png"}))
-    assert asked.unmet(Dialect(WEB_CHAT, "web_chat")) > asked.unmet(Dialect(GENERIC)) == 0
+    assert asked.unmet(Dialect(WEB_CHAT)) > asked.unmet(Dialect(GENERIC)) == 0
 
 
 def test_what_passes_as_it_is_needs_a_host_with_other_paths() -> None:
     passing = Demands(passing=True)
-    assert passing.unmet(Dialect(WEB_CHAT, "web_chat")) > passing.unmet(Dialect(GENERIC)) == 0
+    assert passing.unmet(Dialect(WEB_CHAT)) > passing.unmet(Dialect(GENERIC)) == 0
 
 
 def test_text_and_files_that_no_host_has_demand_nothing() -> None:

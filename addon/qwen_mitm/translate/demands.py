@@ -36,7 +36,7 @@ class Demands:
         """How badly this host serves the request; 0: it takes all of it."""
         files = _REFUSED if self.files and not dialect.profile.takes_files else 0
         forced = _REFUSED if self.forced and not dialect.may_be_forced_to(self.forced) else 0
-        passing = _REFUSED if self.passing and not dialect.has_other_paths else 0
+        passing = _REFUSED if self.passing and not dialect.profile.has_other_paths else 0
         left_out = [
             self.audio and not dialect.profile.takes_audio,
             self.images and not dialect.profile.takes_images,
