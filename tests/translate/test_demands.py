@@ -74,6 +74,6 @@ def test_a_tool_of_the_host_that_must_be_used_goes_to_a_host_that_has_it() -> No
 
 def test_to_be_refused_is_worse_than_to_lose_everything_else() -> None:
     all_of_it = Demands(files=True, audio=True, images=True)
-    loses, refuses = Dialect(WEB_CHAT, "web_chat"), Dialect(PROFILES["dashscope"])
+    loses, refuses = Dialect(WEB_CHAT), Dialect(PROFILES["dashscope"])
     lossy = replace(all_of_it, files=False)
     assert lossy.unmet(loses) < replace(all_of_it, audio=False, images=False).unmet(refuses)
