@@ -23,6 +23,8 @@ from tests.e2e.proxy import Proxy
 from tests.e2e.wire import Wire
 from tests.event_checker import Event, check_events, events_of
 from tests.web_chat.keys import jwt
+from tests.web_chat.pieces import created, finished
+from tests.web_chat.pieces import piece as answer_piece
 
 BLUE = "My favourite colour is blue."
 WHICH = "What is my favourite colour?"
@@ -112,6 +114,11 @@ class Talk:
 
     def fork(self) -> Talk:
         return Talk(self.http, *self.items, **self.fields)
+
+
+def spoken(text: str) -> list[str]:
+    """An answer of the site."""
+    return [piece.decode() for piece in (created(), answer_piece(text), finished())]
 
 
 def contents(chat: Event) -> list[str]:
@@ -208,6 +215,18 @@ def test_an_edited_and_a_compacted_history_are_told_anew(
     compacted = Talk(http, message("So far: my favourite colour is green."))
     assert text_of(compacted.say(WHICH)) == "Your favourite colour is green."
     assert len(simulator.chats()) == 3
+
+
+def test_a_conversation_is_compacted_by_the_model_and_goes_on(
+    http: httpx.Client, simulator: SimulatorProcess
+) -> None:
+    talk = Talk(http)
+    talk.say(BLUE)
+    simulator.web("script", {"completion": [{"frames": spoken(f"It is so: {BLUE}")}]})
+    compacted = final(say(http, [*talk.items, {"type": "compaction_trigger"}]))
+    (item,) = compacted["output"]
+    assert item["type"] == "compaction"
+    assert text_of(Talk(http, item).say(WHICH)) == "Your favourite colour is blue."
 
 
 def test_twenty_turns_at_once_in_one_conversation_do_not_break_its_chain(
