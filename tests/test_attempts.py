@@ -25,6 +25,7 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.outgoing import Outgoing
 from qwen_mitm.preparing import AccountTrouble, Prepared, Preparer
 from qwen_mitm.providers import Dialect
 from qwen_mitm.settings import Settings
@@ -103,11 +104,11 @@ class Office:
         ]
         self.path.write_text(json.dumps({"version": 1, "accounts": accounts}))
 
-    async def next(self, letter: Letter, outcome: Outcome | None = None) -> Decision:
+    async def next(self, letter: Outgoing, outcome: Outcome | None = None) -> Decision:
         letter.outcome = outcome
         return await self.attempts.next(letter)
 
-    async def asked(self, letter: Letter, outcome: Outcome | None = None) -> str:
+    async def asked(self, letter: Outgoing, outcome: Outcome | None = None) -> str:
         decision = await self.next(letter, outcome)
         assert isinstance(decision, Send)
         return decision.account

@@ -73,6 +73,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "exchange": ("errors", "wire"),
     "redaction": ("errors", "wire"),
     "headers": ("exchange",),
+    "outgoing": ("accounts", "errors", "exchange", "preparing", "providers", "translate", "wire"),
     "preparing": ("accounts", "errors", "exchange", "translate", "wire"),
     "journey": ("exchange", "headers", "wire"),
     "relay": (
@@ -100,6 +101,7 @@ BELOW: dict[str, tuple[str, ...]] = {
         "errors",
         "exchange",
         "oauth",
+        "outgoing",
         "preparing",
         "providers",
         "redaction",
@@ -127,6 +129,7 @@ TESTED_IN = {
     "failover_layer.stream": "test_failover_layer.py",
     "failover_layer.websocket": "test_websocket_layer.py",
     "intake": "test_turn.py",
+    "outgoing": "test_attempts.py",
     "preparing": "test_attempts.py",
     "translate.answering": "translate/test_plain_text.py",
     "reports": "test_reporting.py",

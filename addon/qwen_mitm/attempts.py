@@ -9,11 +9,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS
 from qwen_mitm.accounts.exhausted import exhausted_error
@@ -32,7 +28,6 @@ from qwen_mitm.exchange import (
     Decision,
     FailedAnswer,
     GiveUp,
-    HttpRequest,
     Outcome,
     Refused,
     Send,
@@ -40,15 +35,14 @@ from qwen_mitm.exchange import (
 )
 from qwen_mitm.oauth.errors import NeedsLogin, OAuthError
 from qwen_mitm.oauth.refresh import Refresher
-from qwen_mitm.preparing import AccountTrouble, Prepared, Preparer
+from qwen_mitm.outgoing import Outgoing, Progress
+from qwen_mitm.preparing import AccountTrouble, Preparer
 from qwen_mitm.providers import WEB_CHAT, Dialect, Profile, profile_for
 from qwen_mitm.redaction import redact_error
 from qwen_mitm.settings import Settings
-from qwen_mitm.translate.answering import MendingPartReader
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.failure import failure_error
-from qwen_mitm.wire.chat import ChatChunk, Failure
-from qwen_mitm.wire.chat_request import ChatRequest
+from qwen_mitm.wire.chat import Failure
 
 #: Resends on a fresh connection after one that had been idle was closed under the request.
 STALE_CONNECTION_RETRIES = 1
@@ -63,75 +57,6 @@ LOOK_S = 1.0
 SHORTEST_S = 0.02
 #: Failures of hosts. Waiting here as well would multiply the client's own retries.
 PASSING = frozenset({"transient", "free", "out"})
-
-
-class Outgoing(Protocol):
-    """A request on its way to an account."""
-
-    outcome: Outcome | None
-
-    @property
-    def model(self) -> str:
-        """What cooldowns of a model are about; ``*`` where no model is asked."""
-
-    @property
-    def conversation(self) -> str | None:
-        """The conversation that it belongs to, for the strategy ``sticky``."""
-
-    @property
-    def demands(self) -> Demands:
-        """What decides which hosts may be asked at all."""
-
-    def request(self, base_path: str, dialect: Dialect) -> HttpRequest:
-        """The request as a host wants it whose accounts have this base path.
-
-        Raises:
-            BridgeError: the client's answer instead.
-        """
-
-    def chat(self, dialect: Dialect) -> ChatRequest:
-        """The same for a host whose requests are made ready by a :class:`Preparer`.
-
-        Raises:
-            BridgeError: the client's answer instead.
-        """
-
-    def read_with(self, reader: MendingPartReader[ChatChunk]) -> None:
-        """The answer to that request is read by this."""
-
-    def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
-        """The client's answer for an upstream's refusal."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is remembered from one attempt of a request to the next. Times are ms since 1970."""
-
-    asked: int = 0
-    passed: set[str] = field(default_factory=set)
-    """Accounts that are not asked again."""
-    account: Account | None = None
-    """That of the last attempt."""
-    again: bool = False
-    """The next attempt is with the same account."""
-    sent_at: int = 0
-    stale_resends: int = 0
-    rejected: SecretStr | None = None
-    """The access token that the upstream has just refused."""
-    refreshed: set[str] = field(default_factory=set)
-    """Accounts whose token was redeemed because the upstream had refused it."""
-    renewal: asyncio.Future[Account] | None = None
-    """What takes longer than one question may: a refresh, or making a request ready."""
-    prepared: Prepared | None = None
-    """The attempt that is under way, or about to be, where that needs more than an account."""
-    last_error: BridgeError | None = None
-    """The client's answer, if it were to end here."""
-    host_error: BridgeError | None = None
-    """That of the last host that failed without a limit."""
-    accepted: bool = False
-    wait_until: int | None = None
-    resume_at: int | None = None
-    """When those who were asked already may be asked again."""
 
 
 class Attempts:
@@ -190,7 +115,7 @@ class Attempts:
     def _judge(
         self, outgoing: Outgoing, progress: Progress, account: Account, outcome: Outcome
     ) -> GiveUp | None:
-        trouble = _end(progress, outcome)
+        trouble = progress.end_attempt(outcome)
         if isinstance(outcome, Broken) and outcome.reused:
             progress.stale_resends += 1
             if progress.stale_resends <= STALE_CONNECTION_RETRIES:
@@ -326,7 +251,7 @@ class Attempts:
         """The refresh goes on without this request, and those after it need not wait for it."""
         if account.is_web_chat and progress.renewal is not None:
             progress.renewal.cancel()
-        _end(progress, None)
+        progress.end_attempt(None)
         progress.renewal = None
         progress.again = False
         doing = "a chat is being made" if account.is_web_chat else "its token is being refreshed"
@@ -444,7 +369,7 @@ class Attempts:
             return
         if progress.renewal is not None and progress.account and progress.account.is_web_chat:
             progress.renewal.cancel()
-        trouble = _end(progress, None)
+        trouble = progress.end_attempt(None)
         if progress.account is None or not progress.accepted:
             return
         account = progress.account
@@ -463,11 +388,6 @@ class Attempts:
     def _redact(self, error: BridgeError) -> None:
         """Some hosts quote the key that they refuse."""
         redact_error(error, [a.credential for a in self._ledger.accounts() if a.credential])
-
-
-def _end(progress: Progress, outcome: Outcome | None) -> AccountTrouble | None:
-    prepared, progress.prepared = progress.prepared, None
-    return None if prepared is None else prepared.ended(outcome)
 
 
 def _look_at(renewal: asyncio.Future[Account]) -> None:
