@@ -123,6 +123,18 @@ def test_a_first_event_is_accepted_and_nothing_of_it_is_lost() -> None:
     assert b'"delta":"hi"' in data.replace(b'": "', b'":"')
 
 
+def test_a_heartbeat_is_not_taken_for_the_first_event() -> None:
+    turn = sent(a_turn())
+    turn.open()
+    turn.heartbeat()
+    assert turn.first_event_at is None
+
+    turn.head(200, SSE)
+    turn.offer(CHUNK)
+    turn.accepted()
+    assert turn.first_event_at is not None
+
+
 @pytest.mark.parametrize("wanted", [True, False, None])
 def test_every_delta_or_none_is_obfuscated_also_on_the_short_way(wanted: bool | None) -> None:
     turn = sent(a_turn(stream_options={"include_obfuscation": wanted}))

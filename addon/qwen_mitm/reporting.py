@@ -9,13 +9,25 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from mitmproxy import http
 from pydantic import BaseModel
 
-from qwen_mitm.reports import VARIABLE, Remark, Report, RequestRefused, Tokens, Try, TurnEnded
+from qwen_mitm.journey import AttemptRecord
+from qwen_mitm.reports import (
+    VARIABLE,
+    Fault,
+    Remark,
+    Report,
+    RequestRefused,
+    Tokens,
+    Try,
+    TurnEnded,
+)
 from qwen_mitm.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -102,39 +114,80 @@ def turn_ended(turn: Turn, flow: http.HTTPFlow, line: str) -> TurnEnded:
         line=line,
         model=turn.model,
         outcome=outcome,
-        tries=tuple(
-            Try(account=a.account, status=a.status, failure=a.failure) for a in turn.attempts
-        ),
+        tries=tuple(_try(attempt, turn.began_at) for attempt in turn.attempts),
         tokens=_tokens(turn),
         first_event_s=None if first is None else first - turn.began_at,
+        response_id=str(response["id"]),
+        streamed=turn.streams,
+        ended_at=time.time(),
+        duration_s=turn.clock() - turn.began_at,
+        fault=_fault(turn, flow),
     )
 
 
 def request_refused(flow: http.HTTPFlow, failure: str) -> RequestRefused:
     """With the words that the client got."""
+    fault = _refusal(flow)
+    line = f"request {failure}" + (f": {fault.message}" if fault else "")
+    return RequestRefused(line=line, ended_at=time.time(), fault=fault)
+
+
+def _try(attempt: AttemptRecord, began_at: float) -> Try:
+    parts = urlsplit(attempt.url)
+    return Try(
+        account=attempt.account,
+        status=attempt.status,
+        failure=attempt.failure,
+        host=parts.hostname or "",
+        port=parts.port or 0,
+        began_s=attempt.at - began_at,
+        head_s=None if attempt.head_at is None else attempt.head_at - began_at,
+    )
+
+
+def _fault(turn: Turn, flow: http.HTTPFlow) -> Fault | None:
+    if flow.error:
+        return Fault(message=flow.error.msg)
+    if found := turn.failure:
+        return Fault(message=found.message, status=found.status, type=found.type, code=found.code)
+    return _refusal(flow)
+
+
+def _refusal(flow: http.HTTPFlow) -> Fault | None:
+    if flow.response is None or flow.response.status_code < 400:
+        return None
     try:
-        said = _Refusal.model_validate_json((flow.response and flow.response.content) or b"")
+        said = _Refusal.model_validate_json(flow.response.content or b"").error
     except ValueError:
-        return RequestRefused(line=f"request {failure}")
-    return RequestRefused(line=f"request {failure}: {said.error.message}")
+        return None
+    return Fault(
+        message=said.message, status=flow.response.status_code, type=said.type, code=said.code
+    )
 
 
 class _Error(BaseModel):
     message: str
+    type: str | None = None
+    code: str | None = None
 
 
 class _Refusal(BaseModel):
     error: _Error
 
 
-class _Details(BaseModel):
+class _InputDetails(BaseModel):
     cached_tokens: int = 0
+
+
+class _OutputDetails(BaseModel):
+    reasoning_tokens: int = 0
 
 
 class _Usage(BaseModel):
     input_tokens: int = 0
     output_tokens: int = 0
-    input_tokens_details: _Details = _Details()
+    input_tokens_details: _InputDetails = _InputDetails()
+    output_tokens_details: _OutputDetails = _OutputDetails()
 
 
 def _tokens(turn: Turn) -> Tokens:
@@ -146,5 +199,6 @@ def _tokens(turn: Turn) -> Tokens:
         input=counted.input_tokens,
         cached=counted.input_tokens_details.cached_tokens,
         output=counted.output_tokens,
+        reasoning=counted.output_tokens_details.reasoning_tokens,
         estimated=turn.summary()["usage_is_estimated"] is True,
     )

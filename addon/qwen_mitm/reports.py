@@ -37,6 +37,12 @@ class Try(_Report):
     account: str
     status: int | None
     failure: str | None
+    host: str = ""
+    port: int = 0
+    began_s: float = 0.0
+    """After the turn began."""
+    head_s: float | None = None
+    """When the head of its answer came, after the turn began."""
 
 
 class Tokens(_Report):
@@ -44,10 +50,23 @@ class Tokens(_Report):
     cached: int = 0
     """Of the input."""
     output: int = 0
+    reasoning: int = 0
+    """Of the output."""
     estimated: bool = False
 
 
+class Fault(_Report):
+    """Why the client got no whole answer, in the words that it got."""
+
+    message: str
+    status: int | None = None
+    type: str | None = None
+    code: str | None = None
+
+
 class TurnEnded(_Report):
+    """What is known of a turn that is over, for everybody who counts or shows turns."""
+
     type: Literal["turn"] = "turn"
     line: str
     """The same that the proxy logs."""
@@ -57,6 +76,12 @@ class TurnEnded(_Report):
     tries: tuple[Try, ...]
     tokens: Tokens
     first_event_s: float | None = None
+    response_id: str | None = None
+    streamed: bool = True
+    ended_at: float = 0.0
+    """Seconds since 1970."""
+    duration_s: float = 0.0
+    fault: Fault | None = None
 
 
 class RequestRefused(_Report):
@@ -64,6 +89,8 @@ class RequestRefused(_Report):
 
     type: Literal["refused"] = "refused"
     line: str
+    ended_at: float = 0.0
+    fault: Fault | None = None
 
 
 class Remark(_Report):

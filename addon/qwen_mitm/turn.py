@@ -187,7 +187,6 @@ class Turn(Journey):
 
     def open(self) -> Answer:
         self._opened = True
-        self._first_event()
         fields = [
             (name, value) for name, value in self.upstream_fields if name.lower().startswith(TOLD)
         ]
@@ -199,6 +198,7 @@ class Turn(Journey):
             fields.append((b"cache-control", b"no-cache"))
             return Answer(200, tuple(fields))
         fields.append((b"content-type", b"application/json"))
+        self._first_event()
         self._settle()
         response = self._draft.response()
         document = response if self._form is None else self._form(response)
@@ -207,6 +207,8 @@ class Turn(Journey):
         return Answer(200, tuple(fields), body)
 
     def accepted(self) -> bytes:
+        # An answer that is kept alive is open long before.
+        self._first_event()
         return self._recorded(self._answering.accepted())
 
     def feed(self, data: bytes) -> bytes:
