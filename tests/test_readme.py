@@ -11,9 +11,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from qwen_mitm.accounts.cooldown import CooldownReason
 from qwen_mitm.accounts.model import AccountFile
+from qwen_mitm.accounts.shown import in_words
 from qwen_mitm.bridge import QwenBridge
 from qwen_mitm.cli import app, options_table
-from qwen_mitm.cli.table import in_words
 from qwen_mitm.clients import codex, opencode
 from qwen_mitm.clients.models import model_named
 from qwen_mitm.clients.provider import Provider

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown, DayUsage
 from qwen_mitm.accounts.model import Account
-from qwen_mitm.cli.table import document, moment, remarks, since, span, state, until
+from qwen_mitm.accounts.shown import document, state
+from qwen_mitm.cli.table import moment, remarks, since, span, until
 
 from .terminal import NOWHERE, Terminal
 

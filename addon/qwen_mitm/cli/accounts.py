@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qwen_mitm.accounts.model import Account
+from qwen_mitm.accounts.shown import document
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.oauth.errors import OAuthError
 from qwen_mitm.web_chat.errors import LOGIN
@@ -27,7 +28,7 @@ from .stored import (
     stored_account,
     stored_accounts,
 )
-from .table import accounts_table, document, remarks
+from .table import accounts_table, remarks
 from .web_chat import forget_credentials
 
 app = typer.Typer(

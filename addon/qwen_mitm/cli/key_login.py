@@ -10,6 +10,7 @@ import typer
 from pydantic import SecretStr
 
 from qwen_mitm.accounts.model import Account, AccountFile
+from qwen_mitm.accounts.shown import document
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.provider_hosts import NO_KEY, Vendor, candidates, recognise, vendor_at
 from qwen_mitm.providers import PROFILES, Wire, profile_for
@@ -19,7 +20,6 @@ from .outside import Outside
 from .probe import Finding, Prober, Target
 from .speech import Complaint, Speech
 from .stored import added, free_name, how_to_enable, stored_accounts, without_cooldowns
-from .table import document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

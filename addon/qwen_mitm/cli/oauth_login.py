@@ -7,6 +7,7 @@ import uuid
 from contextlib import ExitStack
 
 from qwen_mitm.accounts.model import Account, AccountFile
+from qwen_mitm.accounts.shown import document
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.accounts.verdicts import apply
 from qwen_mitm.oauth.device import Prompt, account_of, log_in, new_verifier
@@ -19,7 +20,6 @@ from .outside import Outside
 from .probe import Finding
 from .speech import Complaint, Speech
 from .stored import added, changed, free_name, how_to_enable, stored_accounts, without_cooldowns
-from .table import document
 
 _NAME = "qwen"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from qwen_mitm.accounts.model import Account
+from qwen_mitm.accounts.shown import provider_name
 from qwen_mitm.accounts.store import AccountStore, embedded_accounts
 from qwen_mitm.clients.models import USUAL_PROVIDER, Model, models_for
 from qwen_mitm.clients.provider import Provider
 from qwen_mitm.settings import Origin, Settings
 
 from .stored import stored_accounts
-from .table import provider_name
 
 UNKNOWN_MODELS = (
     "The first account is at a server of your own, and which models it has only you know: "

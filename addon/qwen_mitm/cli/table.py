@@ -5,15 +5,23 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS, Cooldown
 from qwen_mitm.accounts.model import Account
-from qwen_mitm.providers import WEB_CHAT, profile_for
+from qwen_mitm.accounts.shown import (
+    REASONS,
+    in_words,
+    kind,
+    limited_models,
+    provider_name,
+    state,
+    used_today,
+    wire,
+)
 
 from .speech import clean
 
@@ -21,70 +29,9 @@ _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 _YEAR: Final = 366 * _DAY
-_REASONS: Final[dict[str, str]] = {
-    "burst": "cooling",
-    "window": "quota used up",
-    "concurrency": "busy",
-    "spent": "quota used up or bill unpaid",
-    "not_entitled": "not entitled",
-    "wrong_host": "wrong host for this key",
-    "model": "not offered",
-    "transient": "failing",
-}
 _COLUMNS: Final = ("name", "kind", "provider", "state", "until", "last used", "requests", "tokens")
 _NUMBERS: Final = frozenset({"requests", "tokens"})
 _WHOLE: Final = frozenset({"name", "kind", "provider", "last used"})
-
-
-def state(account: Account, now: int) -> str:
-    """``ok``, ``disabled``, ``needs_login``, or the reason of the cooldown for all models."""
-    if account.disabled:
-        return "disabled"
-    if account.needs_login or _is_over(account, now):
-        return "needs_login"
-    cooldown = account.cooldown(ALL_MODELS, now)
-    return "ok" if cooldown is None else cooldown.reason
-
-
-def _is_over(account: Account, now: int) -> bool:
-    """A token that has ended and that nothing can renew."""
-    return account.refresh_token is None and account.expires_within(0, now)
-
-
-def in_words(state: str) -> str:
-    return {"needs_login": "needs login"}.get(state) or _REASONS.get(state, state)
-
-
-def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
-    """An account for programs; times are ms since 1970."""
-    base_url = account.endpoint(default_url)
-    whole = account.cooldown(ALL_MODELS, now)
-    used = _today(account, now)
-    return {
-        "name": account.name,
-        "kind": _kind(account),
-        "provider": provider_name(account, base_url),
-        "wire": _wire(account, base_url),
-        "base_url": _without_user(base_url),
-        "state": state(account, now),
-        "until": whole.until if whole else None,
-        "message": whole.message if whole else "",
-        "disabled": account.disabled,
-        "needs_login": account.needs_login,
-        "cooldowns": [
-            {
-                "model": model,
-                "reason": cooldown.reason,
-                "until": cooldown.until,
-                "message": cooldown.message,
-            }
-            for model, cooldown in _models(account, now)
-        ],
-        "expires": None if account.is_api_key else account.expires,
-        "last_used": account.last_used or None,
-        "requests_today": used[0],
-        "tokens_today": used[1],
-    }
 
 
 def accounts_table(
@@ -105,11 +52,11 @@ def _rows(
     account: Account, now: int, default_url: str, zone: tzinfo | None
 ) -> Iterator[tuple[Text, ...]]:
     what = state(account, now)
-    whole = account.cooldown(ALL_MODELS, now) if what in _REASONS else None
-    requests, tokens = _today(account, now)
+    whole = account.cooldown(ALL_MODELS, now) if what in REASONS else None
+    requests, tokens = used_today(account, now)
     cells = (
         account.name,
-        _kind(account).replace("_", " "),
+        kind(account).replace("_", " "),
         _provider_and_wire(account, account.endpoint(default_url)),
         in_words(what),
         until(whole, now, zone),
@@ -122,7 +69,7 @@ def _rows(
         Text(_one_line(cell), style if column == "state" else "")
         for column, cell in zip(_COLUMNS, cells, strict=True)
     )
-    for model, cooldown in _models(account, now):
+    for model, cooldown in limited_models(account, now):
         words = f"{model}: {in_words(cooldown.reason)}"
         detail = ("", "", "", words, until(cooldown, now, zone), "", "", "")
         yield tuple(Text(_one_line(cell), "dim") for cell in detail)
@@ -133,7 +80,7 @@ def remarks(accounts: Iterable[Account], now: int) -> list[str]:
     found = []
     for account in accounts:
         whole = account.cooldown(ALL_MODELS, now)
-        if whole is not None and whole.message and state(account, now) in _REASONS:
+        if whole is not None and whole.message and state(account, now) in REASONS:
             found.append(f"{account.name}: {_one_line(whole.message)}")
         if state(account, now) == "needs_login":
             found.append(
@@ -185,48 +132,9 @@ def span(ms: int) -> str:
     return f"{days} days" if days > 1 else "1 day"
 
 
-def _models(account: Account, now: int) -> list[tuple[str, Cooldown]]:
-    return [
-        (model, cooldown)
-        for model, cooldown in account.cooldowns.items()
-        if model != ALL_MODELS and not cooldown.is_over(now)
-    ]
-
-
-def _today(account: Account, now: int) -> tuple[int, int]:
-    today = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
-    if account.usage is None or account.usage.date != today:
-        return 0, 0
-    return account.usage.requests, account.usage.tokens
-
-
-def _kind(account: Account) -> str:
-    return "api_key" if account.is_api_key else "web_chat" if account.is_web_chat else "oauth"
-
-
-def provider_name(account: Account, base_url: str) -> str:
-    """As the profiles are called."""
-    return WEB_CHAT.name if account.is_web_chat else profile_for(base_url, account.provider).name
-
-
 def _provider_and_wire(account: Account, base_url: str) -> str:
     name = provider_name(account, base_url)
-    return f"{name} (responses)" if _wire(account, base_url) == "responses" else name
-
-
-def _wire(account: Account, base_url: str) -> str:
-    """What its host is asked by, but for models that it has in Chat alone."""
-    if account.is_web_chat:
-        return "web_chat"
-    profile = profile_for(base_url, account.provider)
-    speaks = account.wire == "responses" and profile.responses_models is not None
-    return "responses" if speaks else "chat"
-
-
-def _without_user(url: str) -> str:
-    """A password in an address is a secret."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return f"{name} (responses)" if wire(account, base_url) == "responses" else name
 
 
 def _one_line(text: str) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from qwen_mitm.accounts.model import WEB_CHAT_URL, Account, AccountFile
+from qwen_mitm.accounts.shown import document
 from qwen_mitm.accounts.store import AccountStore
 from qwen_mitm.accounts.verdicts import OK, Verdict
 from qwen_mitm.web_chat.client import Reply, WebChatClient, open_http
@@ -32,7 +33,6 @@ from .outside import Outside, is_loopback
 from .probe import Finding
 from .speech import Complaint, Speech
 from .stored import added, free_name, how_to_enable, stored_accounts, without_cooldowns
-from .table import document
 
 PROVIDER: Final = "web-chat"
 _TERMS: Final = (

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator
 
 from qwen_mitm.accounts.model import ALL_MODELS, PORTAL_BASE_URL, Account
+from qwen_mitm.accounts.shown import in_words, state
 from qwen_mitm.cli.probe import Finding
 from qwen_mitm.cli.speech import clean
-from qwen_mitm.cli.table import in_words, state, until
+from qwen_mitm.cli.table import until
 
 from .check import Check, fault, not_checked, ok, warning
 from .facts import Facts
