@@ -39,7 +39,7 @@ RETRIED = re.compile(
 #: How Codex reads a wait out of a message.
 CODEX_WAIT = re.compile(r"try again in\s*(\d+(?:\.\d+)?)\s*(s|ms|seconds?)\b", re.IGNORECASE)
 #: Seconds that an answer may take beyond the wait.
-PROMPT_S = 0.05
+PROMPT_S = 0.5
 
 
 @pytest.fixture
