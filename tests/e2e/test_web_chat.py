@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.e2e.accounts import AccountsOfTest, Entry, accounts_of, log_of, wait_
 from tests.e2e.clients import Way, calls_of, checked_events, error_of, final, text_of, thoughts_of
 from tests.e2e.conftest import StartProxy
 from tests.e2e.proxy import Proxy
+from tests.e2e.talk import Talk as SocketTalk
 from tests.e2e.wire import Wire
 from tests.event_checker import Event, check_events, events_of
 from tests.web_chat.keys import jwt
@@ -227,6 +229,18 @@ def test_a_conversation_is_compacted_by_the_model_and_goes_on(
     (item,) = compacted["output"]
     assert item["type"] == "compaction"
     assert text_of(Talk(http, item).say(WHICH)) == "Your favourite colour is blue."
+
+
+def test_turns_of_a_websocket_go_on_in_the_same_chat(
+    proxy: Proxy, simulator: SimulatorProcess
+) -> None:
+    socket = SocketTalk(Way(proxy))
+    with closing(socket.socket):
+        first = socket.turn(BLUE, model=MODEL, store=False)
+        answer = socket.turn(WHICH, model=MODEL, store=False, previous_response_id=first["id"])
+    assert text_of(answer) == "Your favourite colour is blue."
+    (chat,) = simulator.chats()
+    assert contents(chat) == [BLUE, WHICH]
 
 
 def test_twenty_turns_at_once_in_one_conversation_do_not_break_its_chain(

@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from qwen_mitm.simulator import Simulator
-from qwen_mitm.web_chat.client import WebChatClient, completion_payload, open_http
+from qwen_mitm.web_chat.client import WebChatClient, open_http
+from qwen_mitm.web_chat.envelope import completion_payload
 from qwen_mitm.web_chat.errors import (
     CredentialsBlocked,
     CredentialsExpired,

@@ -11,6 +11,7 @@ import pytest
 from qwen_mitm.accounts.model import Account
 from qwen_mitm.exchange import Broken, FailedAnswer, Refused
 from qwen_mitm.simulator import Simulator
+from qwen_mitm.web_chat.database import database_path
 from qwen_mitm.web_chat.errors import (
     ChainBroken,
     CredentialsBlocked,
@@ -41,7 +42,7 @@ class Desk:
         state = {"XDG_STATE_HOME": str(folder), "LOCALAPPDATA": str(folder), "HOME": str(folder)}
         self.web = WebChat({**state, **env}, now=lambda: self.now, http=http, sleep=self._sleep)
         self.account = Account(name="web", kind="web_chat", base_url=simulator.url)
-        simulator._stack.callback(self.web.close)
+        self.file = database_path(state)
 
     async def _sleep(self, _: float) -> None:
         pass
@@ -80,6 +81,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         made = Desk(tmp_path, simulator)
         made.web.credentials.set(credentials())
         yield made
+        made.web.close()
 
 
 BLUE = user("My favourite colour is blue.")
@@ -218,7 +220,7 @@ async def test_an_answer_is_given_although_its_chat_cannot_be_written_down(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     turn = await desk.prepare(chat(BLUE))
-    for path in desk.web.credentials._database.path.parent.glob("*.sqlite*"):
+    for path in desk.file.parent.glob("*.sqlite*"):
         path.write_bytes(b"not a database, by now" * 99)
     with caplog.at_level(logging.WARNING):
         assert (await desk.answer(turn)).startswith("Noted")

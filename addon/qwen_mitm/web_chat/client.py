@@ -15,11 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
-from urllib.parse import quote
 
 import httpx
 
-from qwen_mitm import __version__
 from qwen_mitm.oauth.transport import tls_context
 from qwen_mitm.wire.chat import AnswerPart, ChatChunk, EndOfAnswer, Failure, Usage
 from qwen_mitm.wire.chat_request import ChatRequest
@@ -27,6 +25,14 @@ from qwen_mitm.wire.error_body import read_json
 from qwen_mitm.wire.response_object import JsonObject
 
 from .credentials import Credentials
+from .envelope import (
+    MODELS_PATH,
+    NEW_PATH,
+    chat_mode,
+    completion_payload,
+    completion_target,
+    request_headers,
+)
 from .errors import (
     ProtocolChanged,
     Unavailable,
@@ -37,20 +43,10 @@ from .errors import (
     refused,
 )
 from .events import parse_chunk
-from .payloads import (
-    INTERFACE_VERSION,
-    ChatMode,
-    Completion,
-    create_chat_payload,
-    create_completion_payload,
-    create_qwen_message,
-)
+from .payloads import Completion, create_chat_payload
 from .reader import Said, WebChatReader
 from .retry import RetryPolicy, retried
 
-NEW_PATH: Final = "/api/v2/chats/new"
-COMPLETIONS_PATH: Final = "/api/v2/chat/completions"
-MODELS_PATH: Final = "/api/models"
 #: The catalogue is asked for again after so long.
 MODELS_S: Final = 3600.0
 TIMEOUT_S: Final = 30.0
@@ -108,50 +104,6 @@ async def open_http(*, trust_env: bool = True) -> AsyncIterator[httpx.AsyncClien
         ) from None
     async with client:
         yield client
-
-
-def completion_target(chat_id: str) -> str:
-    return f"{COMPLETIONS_PATH}?chat_id={quote(chat_id, safe='')}"
-
-
-def request_headers(credentials: Credentials, *, streams: bool) -> dict[str, str]:
-    """All that the site is sent besides the body; the credentials are among them."""
-    return {
-        **credentials.headers(),
-        "content-type": "application/json",
-        "accept": "text/event-stream" if streams else "application/json",
-        "accept-encoding": "identity",
-        "user-agent": f"qwen-mitm/{__version__}",
-        "version": INTERFACE_VERSION,
-    }
-
-
-def chat_mode(credentials: Credentials) -> ChatMode:
-    return "guest" if credentials.jwt is None else "normal"
-
-
-def completion_payload(
-    chat: ChatRequest,
-    credentials: Credentials,
-    content: str,
-    *,
-    chat_id: str,
-    parent_id: str | None,
-    fid: str,
-    now_s: int,
-) -> Completion:
-    """The message that says ``content``, with what the request wants of its answer."""
-    message = create_qwen_message(
-        content, model=chat.model, parent_id=parent_id, fid=fid, now_s=now_s, effort=chat.effort
-    )
-    return create_completion_payload(
-        message,
-        chat_id=chat_id,
-        chat_mode=chat_mode(credentials),
-        temperature=chat.temperature,
-        top_p=chat.top_p,
-        max_tokens=chat.max_tokens,
-    )
 
 
 @dataclass(slots=True)

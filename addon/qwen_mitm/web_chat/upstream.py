@@ -22,15 +22,10 @@ from qwen_mitm.exchange import Broken, FailedAnswer, Outcome, Refused, Send
 from qwen_mitm.wire.chat_request import ChatRequest
 from qwen_mitm.wire.encoding import decoded
 
-from .client import (
-    WebChatClient,
-    completion_payload,
-    completion_target,
-    open_http,
-    request_headers,
-)
+from .client import WebChatClient, open_http
 from .credentials import CredentialStore, StoredCredentials
 from .database import Database, DatabaseFault, database_path
+from .envelope import completion_payload, completion_target, request_headers
 from .errors import (
     LOGIN,
     ChainBroken,
