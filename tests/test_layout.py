@@ -114,6 +114,19 @@ BELOW: dict[str, tuple[str, ...]] = {
     "reports": (),
     "clients": (),
     "simulator": (),
+    "web_chat": (
+        "accounts.model",
+        "accounts.resets",
+        "accounts.verdicts",
+        "__version__",
+        "exchange",
+        "oauth.transport",
+        "preparing",
+        "redaction",
+        "responses_file",
+        "translate.leaks",
+        "wire",
+    ),
 }
 
 #: Modules without a mirror: the file of tests that exercises them.
