@@ -146,7 +146,6 @@ TESTED_IN = {
     "intake": "test_turn.py",
     "outgoing": "test_attempts.py",
     "preparing": "test_attempts.py",
-    "translate.answering": "translate/test_plain_text.py",
     "reports": "test_reporting.py",
     "clients.provider": "clients/test_opencode.py",
     "wire.answer_body": "wire/test_upstream_events.py",

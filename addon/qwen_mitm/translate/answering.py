@@ -12,7 +12,7 @@ from typing import Protocol
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.draft import ResponseMaker
 from qwen_mitm.translate.leaks import Leaks
-from qwen_mitm.translate.plain_text import PlainText
+from qwen_mitm.wire.alike import QuickReader, Run
 from qwen_mitm.wire.chat import AnswerReader, ChatChunk, EndOfAnswer, Failure
 from qwen_mitm.wire.encoding import ContentDecoder
 
@@ -143,25 +143,16 @@ class MendedAnswering(Answering[ChatChunk]):
         return self._maker.feed(self._mending.rest()) + super().broken(lost)
 
 
-class ChatAnswering(Answering[ChatChunk]):
+class ChatAnswering(Answering[ChatChunk | Run]):
     """A Chat answer, most of whose chunks differ in their text alone."""
 
     def __init__(self, assembler: Assembler, terms: Terms) -> None:
-        self._chunks = AnswerReader()
-        super().__init__(self._chunks, assembler, terms)
+        super().__init__(QuickReader(), assembler, terms)
         self._assembler = assembler
-        self._plain = PlainText()
-        self._in_plain_text = False
 
     def feed(self, data: bytes) -> bytes:
-        # The short way for most chunks: it changes nothing of what allows it.
-        if self._in_plain_text and (text := self._plain.text_of(data)) is not None:
-            return self._assembler.say(text)
         parts = self._read(data)
-        if self._plain.is_learning:
-            self._plain.learn(data, parts)
-        events = self._assembler.feed(parts)
-        self._in_plain_text = (
-            self._terms.coding == "identity" and self._chunks.idle and self._assembler.in_plain_text
-        )
-        return events
+        # What nearly every read brings.
+        if len(parts) == 1 and isinstance(run := parts[0], Run):
+            return self._assembler.go_on(run)
+        return self._assembler.feed(parts)

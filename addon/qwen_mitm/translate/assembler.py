@@ -19,6 +19,7 @@ from qwen_mitm.translate.items import Message, OutputItem, Reasoning
 from qwen_mitm.translate.outcome import counted_usage
 from qwen_mitm.translate.parts import OUTPUT_TEXT, REFUSAL, PartKind, TextPart
 from qwen_mitm.translate.tools import ToolRoute
+from qwen_mitm.wire.alike import Run
 from qwen_mitm.wire.chat import (
     ENDED_WITH_AN_ERROR,
     ERROR_FINISH,
@@ -94,7 +95,7 @@ class Assembler:
         self._draft.start()
         return self._draft.take()
 
-    def feed(self, parts: Iterable[AnswerPart]) -> bytes:
+    def feed(self, parts: Iterable[AnswerPart | Run]) -> bytes:
         """The events of these parts; starts by itself, and b"" after the end."""
         self._draft.start()
         for part in parts:
@@ -103,22 +104,19 @@ class Assembler:
             match part:
                 case ChatChunk():
                     self._take(part)
+                case Run():
+                    self._take_run(part)
                 case EndOfAnswer():
                     self._finish()
                 case Failure():
                     self._fail_for(part)
         return self._draft.take()
 
-    @property
-    def in_plain_text(self) -> bool:
-        """Whether a chunk with a text and nothing else is that here; so it stays after `say`."""
-        if self.finished or self.ending or self._message is None:
-            return False
-        return self._text_deltas.settled
-
-    def say(self, text: str) -> bytes:
-        """The events of a chunk with this text and nothing else, while ``in_plain_text``."""
-        self._part(OUTPUT_TEXT).append(text)
+    def go_on(self, run: Run) -> bytes:
+        """What ``feed`` does with this alone, once it has begun."""
+        if self._draft.finished:
+            return b""
+        self._take_run(run)
         return self._events.take()
 
     def end(self, reason: Failure | None = None) -> bytes:
@@ -161,6 +159,26 @@ class Assembler:
             # Some hosts send no [DONE] and leave the connection open after this chunk.
             if finished_before and not self.finished and _says_nothing(choice):
                 self._finish()
+
+    def _take_run(self, run: Run) -> None:
+        """Does what ``_take`` does, once for each of the texts."""
+        self._answered = True
+        if run.chunk.service_tier is not None:
+            self._draft.service_tier = run.chunk.service_tier
+        choice = run.chunk.choices[0]
+        match run.kind:
+            case "text" if self._message and self._text_deltas.settled and not self._scores:
+                self._part(OUTPUT_TEXT).extend(run.texts)
+            case "text":
+                for text in run.texts:
+                    self._say(text, choice)
+            case "thought" if self._thought and self._thought_deltas.settled:
+                self._thought.extend(run.texts)
+            case "thought":
+                for text in run.texts:
+                    self._think(text)
+            case "arguments":
+                self._go_on_calling(choice.delta.tool_calls[0], run.texts)
 
     def _take_choice(self, choice: Choice) -> None:
         delta = choice.delta
@@ -243,6 +261,18 @@ class Assembler:
             # Text between the fragments of calls is an item of its own (§8).
             self._close_text()
             call.item.append(arguments)
+
+    def _go_on_calling(self, fragment: ToolCallDelta, texts: list[str]) -> None:
+        """Fragments that differ in these arguments alone."""
+        for place, text in enumerate(texts):
+            call = self._calls.growing(fragment)
+            if call is None or call.item is None:
+                self._call(fragment.model_copy(update={"arguments": text}))
+                continue
+            call.grow(texts[place:])
+            self._close_text()
+            call.item.extend(texts[place:])
+            return
 
     def _permits(self, call: Call) -> bool:
         # allowed_tools is a hard limit: a call outside of it is suppressed (§5).

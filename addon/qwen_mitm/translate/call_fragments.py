@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Final
 
@@ -133,6 +133,16 @@ class Call:
             self._arguments.append(added)
         return added
 
+    @property
+    def only_grows(self) -> bool:
+        """Arguments are all that is to come, and each fragment adds its own."""
+        settled = self.name is not None and self._deltas.settled
+        return settled and self.item is not None and self._replayed is None
+
+    def grow(self, arguments: Iterable[str]) -> None:
+        """Takes the arguments of fragments with nothing else, while it ``only_grows``."""
+        self._arguments.extend(arguments)
+
     def rest(self) -> str:
         """The arguments that were held back, now that no fragment follows."""
         self.settle_name()
@@ -233,6 +243,16 @@ class CallFragments:
             self._by_index[fragment.index] = call
         if fragment.id is not None:
             self._by_id[fragment.id] = call
+        self._last = call
+        return call
+
+    def growing(self, fragment: ToolCallDelta) -> Call | None:
+        """The call to which a fragment only adds arguments, whichever they are; if there is one."""
+        if fragment.index is None or fragment.id is not None or fragment.name is not None:
+            return None
+        call = self._by_index.get(fragment.index)
+        if call is None or not call.only_grows:
+            return None
         self._last = call
         return call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -48,6 +48,11 @@ class CallItem(OutputItem):
     def append(self, arguments: str) -> None:
         """More of the arguments of the Chat function that stands for the tool."""
         raise NotImplementedError
+
+    def extend(self, pieces: Sequence[str]) -> None:
+        """The same, once for each piece."""
+        for arguments in pieces:
+            self.append(arguments)
 
     def _head(self) -> JsonObject:
         return {"type": self.type, "id": self.id, "call_id": self._call_id}
@@ -111,6 +116,13 @@ class FunctionCall(NamedCall):
                 return
             self._held = None
         self._write(arguments)
+
+    def extend(self, pieces: Sequence[str]) -> None:
+        if self._held is not None or "" in pieces:
+            super().extend(pieces)
+            return
+        self._texts.extend(pieces)
+        self._events.write_deltas(self._frame, pieces)
 
     def _finish(self, status: ItemStatus) -> None:
         held, self._held = self._held, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from json import JSONEncoder
 from json.encoder import encode_basestring
 from typing import Final
@@ -50,6 +50,15 @@ class EventWriter:
         self._sequence_number = number + 1
         self._frames.append(f"{frame.head}{encode_basestring(text)}{frame.tail}{number}}}\n\n")
 
+    def write_deltas(self, frame: DeltaFrame, texts: Sequence[str]) -> None:
+        """``write_delta`` for each of these texts."""
+        head, tail = frame.head, frame.tail
+        self._frames += [
+            f"{head}{encode_basestring(text)}{tail}{number}}}\n\n"
+            for number, text in enumerate(texts, self._sequence_number)
+        ]
+        self._sequence_number += len(texts)
+
     def padding(self, text: str) -> JsonObject:
         """Further members of an event with this delta."""
         return {}
@@ -82,6 +91,10 @@ class ObfuscatingWriter(EventWriter):
         self._frames.append(
             f'{frame.head}{encoded},"obfuscation":"{noise}"{frame.tail}{number}}}\n\n'
         )
+
+    def write_deltas(self, frame: DeltaFrame, texts: Sequence[str]) -> None:
+        for text in texts:
+            self.write_delta(frame, text)
 
     def padding(self, text: str) -> JsonObject:
         return {"obfuscation": self._noise_for(encode_basestring(text))}

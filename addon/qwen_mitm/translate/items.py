@@ -8,7 +8,7 @@ and in every later snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import JsonValue
@@ -142,6 +142,10 @@ class Reasoning(OutputItem):
             place = len(self._parts)
             self._parts.append(TextPart(self._events, kind, self.id, self.output_index, place))
         self._parts[-1].append(text)
+
+    def extend(self, texts: Sequence[str]) -> None:
+        """More of the thought, in the part that its first words have opened."""
+        self._parts[-1].extend(texts)
 
     def keep(self, sealed: str) -> None:
         """What goes into ``encrypted_content`` instead of the text."""

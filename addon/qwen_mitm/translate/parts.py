@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -83,6 +83,11 @@ class TextPart:
     def append(self, text: str) -> None:
         self._texts.append(text)
         self._events.write_delta(self._frame, text)
+
+    def extend(self, texts: Sequence[str]) -> None:
+        """The same, once for each text."""
+        self._texts.extend(texts)
+        self._events.write_deltas(self._frame, texts)
 
     def append_scored(self, text: str, logprobs: Iterable[Logprob]) -> None:
         """Text with the log probabilities of its tokens."""

@@ -24,11 +24,15 @@ from qwen_mitm.translate.native_assembler import NativeAssembler
 from qwen_mitm.translate.native_body import native_body
 from qwen_mitm.translate.report import Report
 from qwen_mitm.translate.request import Translation
+from qwen_mitm.wire.alike import Run
 from qwen_mitm.wire.chat import AnswerReader, ChatChunk
 from qwen_mitm.wire.upstream_events import ResponsesReader, UpstreamEvent
 
-type AnyAnswering = Answering[ChatChunk] | Answering[UpstreamEvent]
-type AnyMaker = ResponseMaker[ChatChunk] | ResponseMaker[UpstreamEvent]
+type ChatAnswer = Answering[ChatChunk] | Answering[ChatChunk | Run]
+type AnyAnswering = ChatAnswer | Answering[UpstreamEvent]
+type AnyMaker = (
+    ResponseMaker[ChatChunk] | ResponseMaker[ChatChunk | Run] | ResponseMaker[UpstreamEvent]
+)
 
 
 class Rendition(Protocol):
@@ -70,7 +74,7 @@ class ChatRendition:
         stream = stream or self.profile.stream_only or self.translation.compacts
         return chat_body(self.translation.chat, self.profile, stream=stream)
 
-    def answering(self, draft: ResponseDraft, terms: Terms) -> Answering[ChatChunk]:
+    def answering(self, draft: ResponseDraft, terms: Terms) -> ChatAnswer:
         reader: MendingPartReader[ChatChunk] | None = terms.reader
         leaks = leaks_of(self.profile, self.translation.chat)
         if reader is None and leaks is not None:
