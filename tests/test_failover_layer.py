@@ -172,8 +172,9 @@ def test_what_follows_the_end_in_the_same_segment_is_dropped(
     assert again.body == b"<two>end"
 
 
-def test_what_one_read_brought_is_written_in_one_piece() -> None:
-    driver = drive(FakeExchange(), upstream="h1")
+@upstreams
+def test_what_one_read_brought_is_written_in_one_piece(upstream: Version) -> None:
+    driver = drive(FakeExchange(), upstream=upstream)
     answer = driver.request()
     (attempt,) = driver.attempts
     attempt.head(200)
@@ -185,6 +186,46 @@ def test_what_one_read_brought_is_written_in_one_piece() -> None:
 
     attempt.upstream.in_one_piece(several)
     assert answer.body == b"<one><twothree>"
+
+
+def test_frames_of_streams_side_by_side_are_joined_each_with_its_own() -> None:
+    driver = drive(FakeExchange(), FakeExchange(), client="h2", upstream="h2")
+    answers = [driver.request(), driver.request()]
+    first, second = driver.attempts
+    for attempt in (first, second):
+        attempt.head(200)
+        attempt.data(b"one")
+
+    def several() -> None:
+        first.data(b"two")
+        second.data(b"2")
+        first.data(b"three")
+        second.data(b"3")
+        second.end()
+        first.data(b"four")
+
+    first.upstream.in_one_piece(several)
+    assert [answer.body for answer in answers] == [b"<one><twothreefour>", b"<one><23>end"]
+    assert [answer.ended for answer in answers] == [False, True]
+
+
+def test_frames_that_are_joined_free_the_window_of_all_of_them() -> None:
+    driver = drive(FakeExchange(), upstream="h2")
+    answer = driver.request()
+    (attempt,) = driver.attempts
+    assert isinstance(attempt.upstream, Http2Upstream)
+    protocol = attempt.upstream.protocol
+    attempt.head(200)
+
+    def several() -> None:
+        for _ in range(4):
+            attempt.data(b"x" * 8_000)
+
+    for _ in range(40):
+        attempt.upstream.in_one_piece(several)
+    attempt.end()
+    assert len(without_marks(answer.body)) == 40 * 4 * 8_000 + 3
+    assert protocol.outbound_flow_control_window > 2**16 - 4 * 8_000
 
 
 @upstreams

@@ -141,6 +141,7 @@ TESTED_IN = {
     "failover_layer.connection": "test_failover_layer.py",
     "failover_layer.ending": "e2e/test_stopping.py",
     "failover_layer.http1": "test_failover_layer.py",
+    "failover_layer.http2": "test_failover_layer.py",
     "failover_layer.stream": "test_failover_layer.py",
     "failover_layer.websocket": "test_websocket_layer.py",
     "intake": "test_turn.py",

@@ -31,6 +31,7 @@ from mitmproxy.proxy.layers import TCPLayer, modes
 from mitmproxy.proxy.layers.http import HttpLayer, HttpStream, RequestHeaders
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
+from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
 
 from .connection import FailoverLayer
@@ -145,7 +146,8 @@ def missing_api() -> list[str]:
         (Http1Server, "buf conn send stream_id"),
         (Http1Client, "read_headers stream_id"),
         (RequestHeaders, "replay_flow"),
-        (Http2Client, "stream_queue"),
+        (Http2Client, "h2_conn stream_queue"),
+        (BufferedH2Connection, "receive_data"),
         (HttpUpstreamProxy, "make"),
         (ReceiveBuffer, "maybe_extract_at_most"),
     ]

@@ -19,6 +19,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 from qwen_mitm.errors import BridgeError
 
 from .http1 import PatientHttp1Client, PatientHttp1Server
+from .http2 import JoiningH2Connection
 from .stream import TICK_S, Commands, Ending, FailoverStream, Gateway, Tick, nothing
 from .websocket import Socket
 
@@ -146,7 +147,7 @@ class FailoverLayer(HttpLayer):
             yield self.ticker
 
     def note_use(self, connection: Connection) -> bool:
-        """Whether the connection served a request before; a new one learns HTTP/1.1 manners."""
+        """Whether the connection served a request before; a new one learns manners."""
         if connection in self.used:
             return True
         self.used.add(connection)
@@ -154,6 +155,8 @@ class FailoverLayer(HttpLayer):
         if type(client) is Http1Client:
             client.__class__ = PatientHttp1Client
             client.state = client.read_headers
+        elif isinstance(client, Http2Client):
+            client.h2_conn.__class__ = JoiningH2Connection
         return False
 
     def take_back(self, connection: Connection, alias: int) -> bool:
