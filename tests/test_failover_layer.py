@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived
 from mitmproxy import http
 
 from qwen_mitm import failover_layer
@@ -12,6 +15,7 @@ from qwen_mitm.exchange import (
     Wait,
 )
 from qwen_mitm.failover_layer import DRAIN_LIMIT_BYTES, DRAIN_LIMIT_TICKS
+from qwen_mitm.failover_layer.http2 import JoiningH2Connection
 from qwen_mitm.wire.chat import Failure
 from tests.layer_driver import FakeGateway, LayerDriver, Version
 from tests.layer_exchanges import (
@@ -209,23 +213,26 @@ def test_frames_of_streams_side_by_side_are_joined_each_with_its_own() -> None:
     assert [answer.ended for answer in answers] == [False, True]
 
 
-def test_frames_that_are_joined_free_the_window_of_all_of_them() -> None:
-    driver = drive(FakeExchange(), upstream="h2")
-    answer = driver.request()
-    (attempt,) = driver.attempts
-    assert isinstance(attempt.upstream, Http2Upstream)
-    protocol = attempt.upstream.protocol
-    attempt.head(200)
-
-    def several() -> None:
-        for _ in range(4):
-            attempt.data(b"x" * 8_000)
-
-    for _ in range(40):
-        attempt.upstream.in_one_piece(several)
-    attempt.end()
-    assert len(without_marks(answer.body)) == 40 * 4 * 8_000 + 3
-    assert protocol.outbound_flow_control_window > 2**16 - 4 * 8_000
+def test_frames_that_are_joined_count_against_the_window_with_all_their_bytes() -> None:
+    upstream = H2Connection(H2Configuration(client_side=False))
+    proxy = JoiningH2Connection(H2Configuration())
+    proxy.initiate_connection()
+    proxy.send_headers(1, [(":method", "GET"), (":path", "/"), (":scheme", "https")], True)
+    upstream.initiate_connection()
+    upstream.receive_data(proxy.data_to_send())
+    upstream.send_headers(1, [(":status", "200")])
+    for _ in range(10):
+        for _ in range(3):
+            upstream.send_data(1, b"x" * 8_000, pad_length=200)
+        received = [
+            event
+            for event in proxy.receive_data(upstream.data_to_send())
+            if isinstance(event, DataReceived)
+        ]
+        assert [len(event.data) for event in received] == [3 * 8_000]
+        for event in received:
+            proxy.acknowledge_received_data(event.flow_controlled_length, 1)
+        upstream.receive_data(proxy.data_to_send())
 
 
 @upstreams
