@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwen_mitm.translate.call_fragments import CallFragments, JsonProgress
 from qwen_mitm.wire.chat import ToolCallDelta
+from tests.cases import cases
 from tests.translate.sending import translated
 
 
@@ -190,3 +194,69 @@ def test_without_a_key_a_whole_call_that_comes_again_in_pieces_is_one_call() -> 
     again = [part("", name="f"), part('{"a"'), part(":1}"), part('{"a":1}')]
 
     assert calls_of(part('{"a":1}', name="f"), *again) == [(None, "f", '{"a":1}')]
+
+
+@pytest.mark.parametrize("name", [None, "f"])
+@pytest.mark.parametrize("cut", range(9))
+def test_without_a_key_a_second_call_is_whole_wherever_it_is_cut(
+    cut: int, name: str | None
+) -> None:
+    second = '{"a": 2}'
+    pieces = [part(second[:cut], name="f"), part(second[cut:], name=name)]
+
+    assert calls_of(part('{"a": 1}', name="f"), *pieces) == [
+        (None, "f", '{"a": 1}'),
+        (None, "f", second),
+    ]
+
+
+def test_without_a_key_a_call_that_came_twice_is_no_part_of_the_next() -> None:
+    first = [part('{"a":1}', name="f"), part('{"a":1}', name="f")]
+
+    assert calls_of(*first, part("", name="f"), part('{"b":2}')) == [
+        (None, "f", '{"a":1}'),
+        (None, "f", '{"b":2}'),
+    ]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ['{"', '{": 1}'],
+        ['{"', '{"', ": 1}"],
+        ['{"', "{", '": 1}'],
+        ['["', '[", ', "1]"],
+    ],
+)
+def test_a_key_that_looks_like_the_beginning_is_no_running_total(pieces: list[str]) -> None:
+    assert calls_of(*(part(it, 0, "x", "f") for it in pieces)) == [("x", "f", "".join(pieces))]
+
+
+@cases(500)
+@given(
+    texts=st.lists(
+        st.dictionaries(st.text('{}[]":,\\ a', max_size=3), st.text('{}":, ', max_size=3)),
+        min_size=1,
+        max_size=3,
+    ),
+    places=st.lists(st.lists(st.integers(0, 60), max_size=4), min_size=3, max_size=3),
+    named=st.booleans(),
+    key=st.sampled_from(["index", "id", "zero", "nothing"]),
+)
+def test_calls_come_back_whole_whatever_their_keys_and_cuts(
+    texts: list[dict[str, str]], places: list[list[int]], named: bool, key: str
+) -> None:
+    # Two equal calls without any key are one call that comes twice.
+    wanted = [json.dumps({**text, "n": number}) for number, text in enumerate(texts)]
+    fragments = []
+    for number, text in enumerate(wanted):
+        index = {"index": number, "zero": 0}.get(key)
+        id_ = None if key == "nothing" else f"c{number}"
+        cuts = [0, *sorted(place % (len(text) + 1) for place in places[number]), len(text)]
+        for start, end in pairwise(cuts):
+            first = start == 0 and end == cuts[1]
+            again = named or first
+            name = "f" if again else None
+            fragments.append(part(text[start:end], index, id_ if again else None, name))
+
+    assert [arguments for _, _, arguments in calls_of(*fragments)] == wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from copy import copy
 from functools import cached_property
 from typing import Final
 
@@ -15,6 +16,7 @@ from qwen_mitm.wire.chat import ToolCallDelta
 _OUTSIDE_STRINGS: Final = re.compile(r'["{}\[\]]')
 _BEGINS_JSON: Final = ("{", "[", '"')
 _IN_A_STRING: Final = re.compile(r'["\\]')
+_ENDS_A_STRING: Final = re.compile(r'\s*[{[]\s*"\s*(?:[:,}\]]|$)')
 
 
 class JsonProgress:
@@ -89,7 +91,7 @@ class Call:
         self._arguments: list[str] = []
         self._scanned = 0
         self._progress = JsonProgress()
-        self._deltas = CumulativeDeltas(certain=_no_object_may_follow)
+        self._deltas = CumulativeDeltas(certain=_is_no_chance)
         self._replayed: int | None = None
         """How much of the finished call has come once more."""
 
@@ -104,7 +106,11 @@ class Call:
     @property
     def is_whole(self) -> bool:
         """The arguments are a complete JSON object or array."""
-        return self._scan().is_whole
+        if not (held := self._deltas.held):
+            return self._scan().is_whole
+        progress = copy(self._scan())
+        progress.feed(held)
+        return progress.is_whole
 
     @property
     def is_cut_short(self) -> bool:
@@ -182,8 +188,11 @@ class Call:
 
     def goes_on_with_replay(self, arguments: str) -> bool:
         """Takes the next piece of a replay; False when it is none, but another call's."""
-        for at in (self._replayed or 0, 0):
-            if self.arguments.startswith(arguments, at):
+        replayed = self._replayed or 0
+        # From the beginning: once more, or the host's running total of the replay.
+        anew = self._replay_is_over or len(arguments) > replayed
+        for at in (replayed, 0) if anew else (replayed,):
+            if self._told.startswith(arguments, at):
                 self._replayed = at + len(arguments)
                 return True
         return False
@@ -192,13 +201,26 @@ class Call:
         """The call that the supposed replay of this one was the beginning of."""
         call = Call(self._offered)
         call.name, call.spelled = self.name, self.spelled
-        if begun := self.arguments[: self._replayed]:
+        if not self._replay_is_over and (begun := self._told[: self._replayed]):
             call._arguments.append(begun)
         return call
 
+    @property
+    def is_half_replayed(self) -> bool:
+        return bool(self._replayed) and not self._replay_is_over
+
+    @property
+    def _replay_is_over(self) -> bool:
+        return self._replayed == len(self._told)
+
+    @property
+    def _told(self) -> str:
+        """The arguments with those that are held back."""
+        return self.arguments + self._deltas.held
+
     def repeats(self, arguments: str) -> bool:
         """Whether these are the call's own arguments again, or the next piece of them."""
-        return any(self.arguments.startswith(arguments, at) for at in {self._replayed or 0, 0})
+        return any(self._told.startswith(arguments, at) for at in {self._replayed or 0, 0})
 
     def _scan(self) -> JsonProgress:
         # Every fragment is looked at once, and only if somebody asks.
@@ -227,9 +249,14 @@ class CallFragments:
     def call_for(self, fragment: ToolCallDelta) -> Call:
         """The call that the fragment continues, or a new one."""
         call = self._known(fragment)
-        if call is not None and fragment.id is None and fragment.name is None:
-            if fragment.index is None and call.is_replayed and fragment.arguments:
+        if call is not None and _has_no_key(fragment) and fragment.name in (None, call.name):
+            if fragment.name is not None and call.is_whole and not call.is_replayed:
+                call.replay("")
+            if call.is_replayed and fragment.arguments:
                 call = self._replayed_or_another(call, fragment.arguments)
+            self._last = call
+            return call
+        if call is not None and fragment.id is None and fragment.name is None:
             self._last = call
             return call
         if call is None or not _continues(call, fragment):
@@ -237,8 +264,8 @@ class CallFragments:
                 self._last.settle_name()
             call = Call(self._offered)
             self._calls.append(call)
-        elif call.is_whole and (fragment.arguments or _has_no_key(fragment)):
-            call.replay(fragment.arguments or "")
+        elif call.is_whole and fragment.arguments:
+            call.replay(fragment.arguments)
         if fragment.index is not None:
             self._by_index[fragment.index] = call
         if fragment.id is not None:
@@ -258,7 +285,7 @@ class CallFragments:
 
     def _replayed_or_another(self, call: Call, arguments: str) -> Call:
         # Without a key only the arguments tell a call that comes again from another one.
-        if not arguments.strip() or call.goes_on_with_replay(arguments):
+        if call.goes_on_with_replay(arguments) or not (call.is_half_replayed or arguments.strip()):
             return call
         self._calls.append(call.another())
         return self._calls[-1]
@@ -283,11 +310,14 @@ class CallFragments:
         return None
 
 
-def _no_object_may_follow(arguments: str) -> bool:
-    """Whether arguments that come once more are a running total: ``{"a":{"a":1}}`` is none."""
-    return arguments.lstrip().startswith(_BEGINS_JSON) and not arguments.rstrip().endswith(
-        (":", ",", "[")
-    )
+def _is_no_chance(so_far: str, delta: str) -> bool:
+    """Whether a delta that begins with the arguments so far is a running total.
+
+    ``{"a":{"a":1}}`` may be cut so, and ``{"{":1}`` too.
+    """
+    if not so_far.lstrip().startswith(_BEGINS_JSON) or so_far.rstrip().endswith((":", ",", "[")):
+        return False
+    return _ENDS_A_STRING.match(delta) is None
 
 
 def _has_no_key(fragment: ToolCallDelta) -> bool:

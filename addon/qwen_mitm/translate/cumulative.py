@@ -32,10 +32,11 @@ class CumulativeDeltas:
     wrong suspicion delays and loses nothing. Where a running total breaks off, the search begins
     anew.
 
-    ``certain`` says of a text that a delta which extends it is a running total without more proof.
+    ``certain`` says of the text so far and a delta that begins with it that this is a running total
+    without more proof. With it nothing passes in haste: what is told apart is of use as a whole.
     """
 
-    def __init__(self, *, certain: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(self, *, certain: Callable[[str, str], bool] | None = None) -> None:
         self.settled = False
         """Every delta is new text, as it should be; ``new_text`` need not be asked any more."""
         self._certain = certain
@@ -60,9 +61,18 @@ class CumulativeDeltas:
         if self._cumulative:
             self._so_far = delta
             return delta[len(so_far) :]
-        if self._certain(so_far) and (proved := self._proved_by(delta)) is not None:
+        if self._certain is None:
+            return self._suspect(delta, hasty=True)
+        if self._certain(so_far, delta) and (proved := self._proved_by(delta)) is not None:
             return proved
-        return self._suspect(delta)
+        return self._suspect(delta, hasty=False)
+
+    @property
+    def held(self) -> str:
+        """The text that ``rest`` would give."""
+        if not self._held:
+            return ""
+        return self._gain() if self._is_proved_at_end() else "".join(self._held)
 
     def rest(self) -> str:
         """The text that was held back, when its item ends."""
@@ -70,7 +80,7 @@ class CumulativeDeltas:
             return ""
         if self._is_proved_at_end():
             return self._undone()
-        held = "".join(self._held)
+        held = self.held
         self._begin("")
         return held
 
@@ -100,9 +110,9 @@ class CumulativeDeltas:
         self._held.append(delta)
         return self._undone()
 
-    def _suspect(self, delta: str) -> str:
+    def _suspect(self, delta: str, *, hasty: bool) -> str:
         so_far = self._so_far
-        if delta == so_far and not self._held and not is_replay(delta):
+        if hasty and delta == so_far and not self._held and not is_replay(delta):
             self.settled = True
             return delta
         self._held.append(delta)
@@ -125,9 +135,13 @@ class CumulativeDeltas:
     def _undone(self) -> str:
         """What the held running totals add to the delta that has passed."""
         self._cumulative = True
+        gain = self._gain()
         self._so_far = self._held[-1]
         self._held = []
-        return self._so_far[len(self._first) :]
+        return gain
+
+    def _gain(self) -> str:
+        return self._held[-1][len(self._first) :]
 
 
 def _variety(text: str) -> int:
