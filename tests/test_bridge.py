@@ -7,7 +7,8 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons, tflow, tutils
 
 from qwen_mitm import bridge as bridge_module
-from qwen_mitm.bridge import METADATA_KEY, QwenBridge
+from qwen_mitm.bridge import QwenBridge
+from qwen_mitm.inspection.inspector import METADATA_KEY
 
 BODY = b'{"model":"m","input":"hi","stream":true}'
 

@@ -31,6 +31,15 @@ PURE = (
     "web_chat.reader",
     "reports",
     "clients",
+    "inspection.answer",
+    "inspection.conversation",
+    "inspection.dashboard",
+    "inspection.mapping",
+    "inspection.pages",
+    "inspection.prices",
+    "inspection.record",
+    "inspection.timeline",
+    "inspection.wording",
 )
 # fmt: off
 IMPURE_MODULES = frozenset({
@@ -54,7 +63,7 @@ MAY_IMPORT = {
         "kept_flows",
         "reporting",
         "failover_layer",
-        "inspect",
+        "inspection",
         "cli",
     ),
     "httpx": ("oauth", "web_chat", "accounts.probe", "cli", "simulator"),
@@ -76,7 +85,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "headers": ("exchange",),
     "outgoing": ("accounts", "errors", "exchange", "preparing", "providers", "translate", "wire"),
     "preparing": ("accounts", "errors", "exchange", "translate", "wire"),
-    "journey": ("exchange", "headers", "wire"),
+    "journey": ("exchange", "headers", "redaction", "wire"),
     "relay": (
         "errors",
         "exchange",

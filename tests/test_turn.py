@@ -362,7 +362,7 @@ def test_headers_that_name_the_clients_session_stay_here() -> None:
 
 
 def test_a_recording_is_bounded_and_says_so() -> None:
-    recording = Recording(4)
+    recording = Recording(4, lambda: 5.0)
     for piece in (b"abc", b"def", b"ghi"):
         recording.add(piece)
     assert recording.body() == b"abcdef"

@@ -36,7 +36,8 @@ from qwen_mitm.errors import (
 )
 from qwen_mitm.exchange import Answer, Exchange, GiveUp, Send
 from qwen_mitm.guard import Guarded
-from qwen_mitm.headers import CREDENTIALS, ON_THE_WIRE_ALONE
+from qwen_mitm.headers import CREDENTIALS
+from qwen_mitm.inspection.inspector import METADATA_KEY, Inspector
 from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.kept_flows import KeptFlows
 from qwen_mitm.oauth.refresh import Refresher
@@ -66,8 +67,6 @@ from qwen_mitm.web_chat.upstream import WebChat
 logger = logging.getLogger(__name__)
 
 SWITCHING_PROTOCOLS = 101
-#: Marks a flow of ours in saved files, with what is worth keeping of it.
-METADATA_KEY = "qwen"
 FOR_GUESTS = (
     "Programs on other machines may use the hosts of qwen_hosts through this proxy, no others."
 )
@@ -87,6 +86,7 @@ class QwenBridge:
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
         self._kept = KeptFlows()
+        self._inspector = Inspector()
         self._outward = Outward({})
         self._sockets = Sockets()
         self._web_chat = WebChat(os.environ)
@@ -118,6 +118,7 @@ class QwenBridge:
             logger.error("qwen-mitm: %s", error)
             defaults = self.settings
         declare_options(loader, defaults)
+        self._inspector.load()
         hosting.take_deferred_options()
         # An eager connection would answer the CONNECT with 502 when the claimed name is dead.
         ctx.options.update(connection_strategy="lazy")
@@ -128,6 +129,8 @@ class QwenBridge:
         before = self.settings
         try:
             self.settings = hosting.checked_settings(self._ambient)
+            if "qwen_prices" in updated:
+                self._inspector.price(self.settings.prices)
         except SettingsError as error:
             if self._running:
                 raise exceptions.OptionsError(str(error)) from None
@@ -164,6 +167,7 @@ class QwenBridge:
             self._outward = Outward(os.environ)
             hosting.take_network_proxies(self._outward)
         hosting.listen_on_loopback(self.settings)
+        self._inspector.running()
         hosting.warn_of_risks(self._ledger)
         hosting.trust_more(os.environ, state_home(os.environ))
         self._web_chat.adopt_environment()
@@ -200,6 +204,7 @@ class QwenBridge:
         self._store.close()
         self._arrivals.clear()
         self._exchanges.clear()
+        self._inspector.close()
         self._sockets.clear()
 
     # Connections -------------------------------------------------------------------------------
@@ -264,6 +269,9 @@ class QwenBridge:
         return (QwenBridge._latest or self)._exchanges.get(flow.id)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
+        if METADATA_KEY in flow.metadata:
+            # Of a file, and over; or replayed.
+            return
         if hosting.asked_of_proxy(flow) is not None or not self.claims(flow):
             return
         request = flow.request
@@ -300,6 +308,7 @@ class QwenBridge:
             self._begin(flow, arrival)
         except BridgeError as error:
             _answer(flow, error)
+            self._inspector.refused(flow, error)
         except Exception:
             logger.exception("qwen-mitm: a bug in the request of flow %s", flow.id)
             _answer(flow, TranslationFault("qwen-mitm could not translate this request."))
@@ -338,6 +347,7 @@ class QwenBridge:
             return
         accepted = functools.partial(self._attempts.accepted, inner)
         self._exchanges[flow.id] = Guarded(inner, flow, accepted)
+        self._inspector.began(flow, inner, content, arrival.header("content-encoding"))
 
     def _upgrade(self, flow: http.HTTPFlow, arrival: Arrival) -> Answer:
         if not (self.settings.websocket and ctx.options.websocket):
@@ -354,6 +364,7 @@ class QwenBridge:
     async def qwen_attempt(self, exchange: Guarded) -> None:
         """The failover layer asks what next (failover_layer.AttemptHook)."""
         inner = exchange.inner
+        self._inspector.asking(exchange.flow, inner)
         decision = await self._attempts.next(inner)
         if self._stopping:
             decision = GiveUp(ProxyStopped())
@@ -367,7 +378,7 @@ class QwenBridge:
         exchange.decision = decision
         if isinstance(decision, Send):
             inner.sent(decision)
-            _show(exchange.flow, decision)
+            self._inspector.sent(exchange.flow, decision)
 
     # Commands ----------------------------------------------------------------------------------
 
@@ -415,14 +426,12 @@ class QwenBridge:
             return
         inner = exchange.inner
         self._skew = skew_of(inner, time.monotonic(), time.time()) or self._skew
-        if flow.response and not flow.response.raw_content:
-            flow.response.raw_content = inner.recording.body()
-        flow.metadata[METADATA_KEY] = inner.summary()
+        self._inspector.ended(flow, inner, failure)
         # That the proxy ends is nobody else's failure.
         blamed = None if self._stopping else inner.failure
         self._attempts.ended(inner, blamed, inner.tokens)
         if isinstance(inner, Turn):
-            flow.comment = line = inner.line(failure)
+            line = inner.line(failure)
             if not self.settings.quiet_mode:
                 logger.info("qwen-mitm: %s", line)
             if self._reports:
@@ -438,18 +447,6 @@ def _respond(flow: http.HTTPFlow, answer: Answer) -> None:
     if answer.status == SWITCHING_PROTOCOLS:
         # Which must not have one (RFC 9110 §8.6).
         del flow.response.headers["content-length"]
-
-
-def _show(flow: http.HTTPFlow, send: Send) -> None:
-    """Let the flow say what was sent, but for the credential: that is on the wire only."""
-    fields = [field for field in send.headers if field[0].lower() not in ON_THE_WIRE_ALONE]
-    fields.append((b"authorization", f"Bearer account:{send.account}".encode()))
-    request = flow.request
-    request.headers = http.Headers(fields)
-    request.scheme, request.host, request.port = send.scheme, send.host, send.port
-    request.path = send.target
-    if send.body is not request.raw_content:
-        request.raw_content = send.body
 
 
 def _open_responses(settings: Settings) -> ResponsesStore:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from mitmproxy import flow
 
+from qwen_mitm.inspection.dashboard import MARKS
+
 
 class FlowList(Protocol):
     """mitmproxy's ``View``."""
@@ -24,7 +26,7 @@ class KeptFlows:
         self._finished: deque[str] = deque()
 
     def finished(self, flow_id: str, shown: FlowList | None, most: int) -> None:
-        """One more is over: drop the oldest from what is shown, but for those that are marked.
+        """One more is over: drop the oldest from what is shown, but for those that a person marked.
 
         ``most`` of 0 keeps all, and so does a program that shows none.
         """
@@ -34,5 +36,5 @@ class KeptFlows:
         self._finished.append(flow_id)
         while len(self._finished) > most:
             oldest = shown.get_by_id(self._finished.popleft())
-            if oldest is not None and not oldest.marked:
+            if oldest is not None and (not oldest.marked or oldest.marked in MARKS):
                 shown.remove([oldest])

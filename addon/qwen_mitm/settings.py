@@ -154,6 +154,11 @@ class Settings(BaseModel):
         "marked; 0: all.",
         ge=0,
     )
+    prices: str = _option(
+        "",
+        "JSON file with the price of a million tokens of each model, for the cost of each turn. "
+        "Empty: no costs.",
+    )
     allow_insecure: bool = _option(
         False, "Send credentials although ssl_insecure is set. Anybody on the way can read them."
     )

@@ -22,14 +22,14 @@ from qwen_mitm.exchange import (
     Refused,
 )
 from qwen_mitm.headers import TOLD, forwarded, header_value
-from qwen_mitm.journey import Journey
+from qwen_mitm.journey import Journey, Recording
 from qwen_mitm.providers import Dialect
 from qwen_mitm.redaction import redacted_bytes, redacted_failure
 from qwen_mitm.translate.answering import MendingPartReader, Terms
 from qwen_mitm.translate.demands import Demands
 from qwen_mitm.translate.draft import ResponseDraft
 from qwen_mitm.translate.failure import refusal, without_long_wait
-from qwen_mitm.translate.rendition import AnyMaker, ChatRendition, Render
+from qwen_mitm.translate.rendition import AnyMaker, ChatRendition, Render, Rendition
 from qwen_mitm.wire.chat import ChatChunk, Failure
 from qwen_mitm.wire.chat_request import ChatRequest
 from qwen_mitm.wire.encoding import decoded
@@ -73,6 +73,7 @@ class Turn(Journey):
             timeout_s=timeout_s,
             recording_limit=recording_limit,
         )
+        self._recording_limit = recording_limit
         self.model = model
         self.demands = demands
         self.conversation = conversation
@@ -149,6 +150,15 @@ class Turn(Journey):
         return self._draft.error
 
     @property
+    def provider(self) -> str:
+        return self._rendition.profile.name
+
+    @property
+    def rendition(self) -> Rendition:
+        """The request as the last host got it."""
+        return self._rendition
+
+    @property
     def tokens(self) -> int:
         match self._draft.response()["usage"]:
             case {"total_tokens": int(total)}:
@@ -165,6 +175,7 @@ class Turn(Journey):
 
     def head(self, status: int, fields: HeaderFields) -> Literal["refuse", "offer", "accept"]:
         self.note_head(status, fields)
+        self.upstream = Recording(self._recording_limit, self.clock)
         if not 200 <= status < 300:
             return "refuse"
         if not self._opened:
@@ -175,6 +186,7 @@ class Turn(Journey):
         return "offer"
 
     def offer(self, data: bytes) -> bool | FailedAnswer:
+        self.upstream.add(data)
         return _verdict(self._answering.offer(data))
 
     def offer_end(self) -> bool | FailedAnswer:
@@ -212,6 +224,7 @@ class Turn(Journey):
         return self._recorded(self._answering.accepted())
 
     def feed(self, data: bytes) -> bytes:
+        self.upstream.add(data)
         return self._recorded(self._answering.feed(data))
 
     def end(self) -> bytes:

@@ -37,6 +37,13 @@ type AnyMaker = (
 
 class Rendition(Protocol):
     @property
+    def translation(self) -> Translation: ...
+
+    @property
+    def profile(self) -> Profile:
+        """Of the host that it is made for."""
+
+    @property
     def path(self) -> str:
         """Of the endpoint, under an account's base path."""
 
