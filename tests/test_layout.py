@@ -266,7 +266,7 @@ def test_the_addon_does_not_import_what_only_tools_need() -> None:
     found = {
         (module, name)
         for module in modules()
-        if not is_within(module, ("cli", "simulator"))
+        if not is_within(module, ("cli", "simulator", "entry"))
         for name in imports(module)
         if is_within(name, tools)
     }

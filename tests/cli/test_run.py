@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,7 @@ def test_a_port_that_is_taken_is_named(runner: Runner) -> None:
         done = runner.run("--port", str(port), *python("print('started')"))
 
     assert done.returncode == 1
-    assert f"Port {port} is in use" in done.stderr
+    assert f"Port {port} cannot be used: Address already in use." in done.stderr
 
 
 KILL_THE_PROXY = """
@@ -179,7 +180,7 @@ def test_a_proxy_that_dies_is_told_of_with_its_last_words(runner: Runner) -> Non
     done = runner.run(*python(KILL_THE_PROXY))
 
     assert done.returncode == 0, done.stderr
-    assert "the proxy has ended with status -9" in done.stderr
+    assert "the proxy was killed by signal 9; all requests fail now" in done.stderr
     assert "qwen-mitm rewrites Responses requests" in done.stderr
 
 
@@ -233,3 +234,45 @@ def test_without_a_command_the_environment_is_printed_and_an_interrupt_is_the_en
     assert "You said “hello”" in asked.stdout, asked.stderr
     assert run.returncode == 0
     assert "qwen-mitm: 1 turn" in errors
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run(runner: Runner) -> None:
+    done = runner.run("--log", "/dev/full", *python(ASK))
+
+    assert done.returncode == 0, done.stderr
+    assert "You said “hello”" in done.stdout
+    assert done.stderr.splitlines()[-1] == (
+        "qwen-mitm: the file of --log is not whole: No space left on device"
+    )
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_number_that_is_no_port_is_refused_in_a_sentence(runner: Runner, port: str) -> None:
+    done = runner.run("--port", port, *python("print('started')"))
+
+    assert done.returncode == 2
+    assert "Invalid value for '--port'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_proxy_that_never_calls_back_is_given_up_at_once(runner: Runner) -> None:
+    began = time.monotonic()
+    done = runner.run("--mode", "upstream:no:address", *python("print('started')"))
+
+    assert done.returncode == 1
+    assert "Invalid proxy mode specification: upstream:no:address" in done.stderr
+    # Less than what the threads of the run are waited for.
+    assert time.monotonic() - began < 9
+
+
+def test_a_home_that_cannot_be_written_is_named_without_a_traceback(
+    runner: Runner, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    done = runner.run("--set", f"confdir={tmp_path}/file/below", *python("print('started')"))
+
+    assert done.returncode == 1
+    assert f"{tmp_path}/file" in done.stderr
+    assert "--set confdir=" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -15,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from qwen_mitm.reports import REPORT, VARIABLE, Ready, Report
+
+from .log_file import LogFile
 
 SCRIPT = Path(__file__).parent / "mitmproxy_script" / "qwen_mitm_addon.py"
 
@@ -26,12 +29,15 @@ _PROGRAM = [sys.executable, "-P", "-c"]
 _WEB_PORT = 8081
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
+#: So often is looked whether there is still somebody who might call.
+_GLANCE_S = 0.1
 _KEPT_LINES = 200
 _TOLD_LINES = 12
+_IN_A_TRACEBACK = re.compile(r"Traceback \(|\s")
 
 
 class ProxyFailure(Exception):
-    """The proxy did not start; the message has the end of its log."""
+    """The proxy did not start; the message says why, or has the end of its log."""
 
 
 def _no_report(report: Report) -> None: ...
@@ -81,7 +87,7 @@ class LaunchedProxy:
     ready: Ready
     started_in_s: float
 
-    def __init__(self, launch: Launch, log: TextIO | None) -> None:
+    def __init__(self, launch: Launch, log: LogFile | None) -> None:
         self._launch = launch
         self._log_file = log
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -91,6 +97,8 @@ class LaunchedProxy:
         self._connection: socket.socket | None = None
         self._word = secrets.token_hex(16)
         self._server = socket.create_server(("127.0.0.1", 0))
+        # Closing it wakes nobody who waits for a caller.
+        self._server.settimeout(_GLANCE_S)
         self._process = self._started()
         self._threads = [
             threading.Thread(target=target, daemon=True)
@@ -111,7 +119,8 @@ class LaunchedProxy:
     def log(self) -> str:
         """The last lines of what it printed."""
         with self._changed:
-            return "".join(list(self._lines)[-_TOLD_LINES:])
+            told = [line for line in self._lines if not _IN_A_TRACEBACK.match(line)]
+        return "".join(told[-_TOLD_LINES:])
 
     def wait(self) -> int:
         """Its exit status, when it ends."""
@@ -213,6 +222,8 @@ class LaunchedProxy:
         while True:
             try:
                 caller, _ = self._server.accept()
+            except TimeoutError:
+                continue
             except OSError:
                 return None
             caller.settimeout(_STOP_TIMEOUT_S)
@@ -227,12 +238,13 @@ class LaunchedProxy:
 
 
 @contextmanager
-def launched(launch: Launch, log: TextIO | None = None) -> Iterator[LaunchedProxy]:
+def launched(launch: Launch, log: LogFile | None = None) -> Iterator[LaunchedProxy]:
     """A proxy that is ready; ``log`` gets all that it prints.
 
     Raises:
         ProxyFailure: it did not start.
     """
+    _check_confdir(launch.options)
     proxy = LaunchedProxy(launch, log)
     try:
         proxy.wait_until_ready()
@@ -241,10 +253,38 @@ def launched(launch: Launch, log: TextIO | None = None) -> Iterator[LaunchedProx
         proxy.stop()
 
 
+def _check_confdir(options: Sequence[str]) -> None:
+    """mitmproxy's own words for it are a traceback."""
+    named = [o.removeprefix("confdir=") for o in options if o.startswith("confdir=")]
+    folder = Path(os.path.expanduser(named[-1] if named else "~/.mitmproxy"))
+    key = folder / "mitmproxy-ca.pem"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if key.exists():
+            key.open("rb").close()
+        else:
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ProxyFailure(
+            f"The proxy's certificate authority is kept in {folder}, and that cannot be used: "
+            f"{error.strerror}. Name another folder: --set confdir=FOLDER"
+        ) from None
+
+
 def free_port(wanted: int) -> int:
     """The wanted one, or another when that is taken."""
-    for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as probe:
-            found: int = probe.getsockname()[1]
-            return found
-    return wanted
+    if not why_not_free(wanted):
+        return wanted
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def why_not_free(port: int) -> str:
+    """Empty: a proxy may listen there."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        # asyncio and socket.create_server put the address behind it.
+        return os.strerror(error.errno) if error.errno else str(error)
+    return ""

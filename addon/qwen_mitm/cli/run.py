@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
@@ -26,7 +26,8 @@ from .client_setup import Setup, set_up
 from .command import CommandNotStarted, run_command
 from .endings import Ended, ending_signals_raise
 from .env import printable
-from .launch import Launch, LaunchedProxy, ProxyFailure, free_port, launched
+from .launch import Launch, LaunchedProxy, ProxyFailure, launched, why_not_free
+from .log_file import LogFile, opened
 from .offer import accounts_in_use, claimed_base_url, offered, provider_of
 from .screen import Screen
 from .shells import Shell, assignments
@@ -87,9 +88,8 @@ class Events:
                 self.screen.say(report.text.removeprefix("qwen-mitm: "))
 
     def proxy_ended(self, status: int, log: str) -> None:
-        self.screen.say(
-            f"the proxy has ended with status {status}; all requests fail now. It said last:\n{log}"
-        )
+        how = f"was killed by signal {-status}" if status < 0 else f"has ended with status {status}"
+        self.screen.say(f"the proxy {how}; all requests fail now. It said last:\n{log.rstrip()}")
 
 
 def run(
@@ -97,7 +97,9 @@ def run(
         list[str] | None,
         typer.Argument(help="The program to run, with its arguments.", show_default=False),
     ] = None,
-    port: Annotated[int, typer.Option(help="Where the proxy listens; 0: any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where the proxy listens; 0: any free port.")
+    ] = 0,
     web: Annotated[bool, typer.Option("--web", help="mitmweb, to look at each request.")] = False,
     model: Annotated[str | None, typer.Option(help="The model that the program uses.")] = None,
     simulator: Annotated[
@@ -138,7 +140,7 @@ def run(
     speech = Speech(False)
     with speech.reporting():
         try:
-            with ending_signals_raise(), _opened(log) as log_file:
+            with ending_signals_raise(), opened(log) as log_file:
                 status = _session(wish, log_file)
         except CommandNotStarted as failure:
             speech.note(str(failure), "red")
@@ -152,7 +154,7 @@ def run(
     raise typer.Exit(status)
 
 
-def _session(wish: Wish, log: TextIO | None) -> int:
+def _session(wish: Wish, log: LogFile | None) -> int:
     screen = Screen(quiet=wish.quiet, log=log)
     events = Events(screen)
     with (
@@ -168,6 +170,8 @@ def _session(wish: Wish, log: TextIO | None) -> int:
             screen.release()
     for line in summary(events.turns, events.refused):
         screen.say(line)
+    if log and log.problem:
+        screen.say(f"the file of --log is not whole: {log.problem}")
     return status
 
 
@@ -204,8 +208,8 @@ def _models(wish: Wish, settings: Settings, env: Mapping[str, str]) -> Sequence[
 def _launch(wish: Wish, env: Mapping[str, str], events: Events) -> Launch:
     if not _MODES.fullmatch(wish.mode):
         raise Complaint("--mode is regular, upstream:http://HOST:PORT or reverse:https://HOST.")
-    if wish.port and free_port(wish.port) != wish.port:
-        raise Complaint(f"Port {wish.port} is in use. Without --port any free one is taken.")
+    if wish.port and (why := why_not_free(wish.port)):
+        raise Complaint(f"Port {wish.port} cannot be used: {why}. Without --port a free one is.")
     return Launch(
         web=wish.web,
         port=wish.port,
@@ -270,16 +274,3 @@ def _in_the_foreground(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> in
         return proxy.wait() or FAILED
     except Ended:
         return 0
-
-
-@contextmanager
-def _opened(path: Path | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise Complaint(f"{path} cannot be written: {error.strerror}.") from None
-    with file:
-        yield file

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from typing import TextIO
+from collections import deque
+from typing import TYPE_CHECKING, TextIO
 
 from .speech import clean
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _SHOWN_LATER = 20
 
@@ -15,11 +19,18 @@ _SHOWN_LATER = 20
 class Screen:
     """Says lines at once, or when the program is done with the terminal."""
 
-    def __init__(self, *, quiet: bool, stream: TextIO | None = None, log: TextIO | None = None):
+    def __init__(
+        self,
+        *,
+        quiet: bool,
+        stream: TextIO | None = None,
+        log: SupportsWrite[str] | None = None,
+    ):
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._log = log
-        self._held: list[str] = []
+        self._held: deque[str] = deque(maxlen=_SHOWN_LATER)
+        self._left_out = 0
         self._lock = threading.Lock()
 
     def turn(self, line: str) -> None:
@@ -32,6 +43,7 @@ class Screen:
     def say(self, line: str) -> None:
         self._write_log(line)
         with self._lock:
+            self._left_out += len(self._held) == _SHOWN_LATER
             self._held.append(f"qwen-mitm: {clean(line)}")
             if not is_taken(self._stream):
                 self._release()
@@ -42,19 +54,19 @@ class Screen:
             self._release()
 
     def _release(self) -> None:
-        left_out = len(self._held) - _SHOWN_LATER
-        if left_out > 0:
-            self._held[:left_out] = [f"qwen-mitm: {left_out} lines before these are left out"]
+        lines = list(self._held)
+        if self._left_out:
+            lines.insert(0, f"qwen-mitm: {self._left_out} lines before these are left out")
         # Who closes our standard error does not want to hear it; the command's status still counts.
         with contextlib.suppress(OSError, ValueError):
-            self._stream.writelines(f"{line}\n" for line in self._held)
+            self._stream.writelines(f"{line}\n" for line in lines)
             self._stream.flush()
         self._held.clear()
+        self._left_out = 0
 
     def _write_log(self, line: str) -> None:
         if self._log:
             self._log.write(f"{line}\n")
-            self._log.flush()
 
 
 def is_taken(stream: TextIO) -> bool:
