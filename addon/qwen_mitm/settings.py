@@ -234,7 +234,8 @@ def from_json(path: Path) -> Source:
     except FileNotFoundError:
         return Source(str(path), {})
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}. Mend or remove it.") from None
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SettingsError(f"{path} cannot be read: {reason}. Mend or remove it.") from None
     if not isinstance(document, dict):
         raise SettingsError(f"{path} must hold a JSON object.")
     return Source(str(path), document)

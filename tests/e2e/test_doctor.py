@@ -454,6 +454,35 @@ def test_programs_that_are_given_other_authorities_are_named(patient: Patient) -
     assert exit_status == 1
 
 
+def test_an_account_file_that_cannot_be_looked_at_is_a_fault(patient: Patient) -> None:
+    patient.env["QWEN_ACCOUNTS_FILE"] = str(patient.home / ("x" * 300))
+    exit_status, found = patient.examine()
+    assert found["accounts.file"]["status"] == "fault"
+    assert "File name too long" in found["accounts.file"]["message"]
+    assert exit_status == 1
+
+
+def test_several_faults_are_found_together(patient: Patient) -> None:
+    python_trusts_others_alone(patient)
+    no_proxy_covers_the_host(patient)
+    the_account_file_is_open(patient)
+    a_variable_is_misspelt(patient)
+    opencode_speaks_chat(patient)
+    codex_uses_another_provider(patient)
+    the_private_key_is_open(patient)
+    exit_status, found = patient.examine()
+    assert {name: found[name]["status"] for name in found if name != "clock"} == {
+        "trust.python": "fault",
+        "env.no_proxy": "fault",
+        "accounts.file": "warning",
+        "settings.unknown": "warning",
+        "opencode.config": "fault",
+        "codex.config": "warning",
+        "ca.key": "warning",
+    }
+    assert exit_status == 1
+
+
 def test_no_account_that_can_be_used_is_a_fault(patient: Patient) -> None:
     no_account_can_be_used(patient)
     exit_status, found = patient.examine()

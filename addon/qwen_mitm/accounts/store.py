@@ -167,7 +167,10 @@ class AccountStore:
         return file
 
     def _unreadable(self, error: OSError) -> NoUsableAccount:
-        return NoUsableAccount(f"The account file {self.path} cannot be read: {error.strerror}.")
+        whose = " It must belong to you, with mode 600." * isinstance(error, PermissionError)
+        return NoUsableAccount(
+            f"The account file {self.path} cannot be read: {error.strerror}.{whose}"
+        )
 
     def too_open(self) -> bool:
         """Whether others on this machine may read the file."""

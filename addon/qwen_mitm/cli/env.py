@@ -24,7 +24,9 @@ from .speech import Complaint, Speech
 
 def show_environment(
     shell: Annotated[Shell, typer.Option(help="The shell that is to read it.")] = Shell.sh,
-    port: Annotated[int, typer.Option(help="Where the proxy listens.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where the proxy listens.")
+    ] = DEFAULT_PORT,
 ) -> None:
     """Print what sends programs through a running proxy: eval "$(qwen-mitm env)"."""
     speech = Speech(False)

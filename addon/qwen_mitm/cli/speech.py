@@ -34,6 +34,14 @@ class Complaint(Exception):
     """What keeps a command from its end, in a sentence for a person."""
 
 
+def in_a_sentence(error: OSError) -> str:
+    """What the system says of a file."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        # os.getcwd() alone asks for no file by its name.
+        return "The current folder is not there any more. Change to one that is."
+    return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+
+
 def clean(text: str) -> str:
     """Without what a terminal would obey; other programs and servers wrote some of it."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
@@ -92,6 +100,8 @@ class Speech:
             yield
         except (Complaint, BridgeError, OAuthError, ImportFailed, SettingsError) as error:
             self.fail(str(error))
+        except OSError as error:
+            self.fail(in_a_sentence(error))
         except (KeyboardInterrupt, typer.Abort):
             self.note("\nStopped.")
             raise typer.Exit(INTERRUPTED) from None

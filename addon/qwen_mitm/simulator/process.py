@@ -56,7 +56,11 @@ class SimulatorProcess:
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        try:
+            line = self._process.stdout.readline()
+        except BaseException:
+            self._stop()
+            raise
         if not line:
             self._stop()
             raise RuntimeError("the simulator did not start; its reason is on standard error")

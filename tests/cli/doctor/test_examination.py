@@ -216,7 +216,12 @@ CASES: list[tuple[str, Facts, dict[str, str]]] = [
     ("old", changed("codex", version="0.20.0"), {"codex": "warning"}),
     ("new", changed("codex", version="9.0.0-beta.1"), {}),
     ("broken", changed("codex", stanzas=(), problems=("x",)), {"codex.config": "fault"}),
-    ("none", changed("opencode", stanzas=()), {"opencode.config": "warning"}),
+    ("none", changed("opencode", stanzas=()), {"opencode.config": "not_checked"}),
+    (
+        "others",
+        changed("opencode", stanzas=(replace(OPENCODE, base_url="https://other.test/v1"),)),
+        {"opencode.config": "warning"},
+    ),
     (
         "chat",
         changed("opencode", stanzas=(replace(OPENCODE, speaks="@ai-sdk/openai-compatible"),)),
@@ -255,6 +260,33 @@ def test_without_a_proxy_of_ours_what_depends_on_it_is_not_checked(answer: Any) 
     found = ended(facts)
     assert found.pop("proxy") == "fault"
     assert set(found.values()) == {"not_checked"}
+
+
+def test_who_starts_the_proxy_with_each_run_is_not_told_of_a_fault() -> None:
+    for answer, who in (("refused", "nothing answers"), ("other", "another program answers")):
+        facts = replace(
+            WELL,
+            proxy=Proxy("127.0.0.1", 8080, answer, is_named=False),  # type: ignore[arg-type]
+            authority=Authority("/ca/cert.pem", is_missing=answer == "refused"),
+            env={},
+            tunnels={},
+            upgrade=None,
+        )
+        proxy, *_ = [check for check in examine(facts) if check.id == "proxy"]
+        assert proxy.status == "warning"
+        assert who in proxy.message
+        assert "qwen-mitm run -- qwen-mitm doctor" in proxy.advice
+        assert "fault" not in {check.status for check in examine(facts) if check.id != "ca"}
+    # A proxy that somebody has named is another matter.
+    named = replace(WELL, proxy=Proxy("127.0.0.1", 8080, "refused"))
+    assert ended(named)["proxy"] == "fault"
+
+
+def test_an_authority_that_the_first_start_makes_is_no_fault_before_it() -> None:
+    missing = Authority("/ca/cert.pem", is_missing=True)
+    facts = replace(WELL, proxy=Proxy("127.0.0.1", 8080, "refused"), authority=missing)
+    assert ended(facts)["ca"] == "not_checked"
+    assert ended(replace(WELL, authority=missing))["ca"] == "fault"
 
 
 def test_every_warning_and_fault_says_what_to_do_in_one_line() -> None:

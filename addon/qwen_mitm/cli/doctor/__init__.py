@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -25,7 +26,9 @@ def doctor(
     context: typer.Context,
     port: Annotated[
         int | None,
-        typer.Option("--port", help="The proxy's port on this machine.", show_default=False),
+        typer.Option(
+            "--port", min=1, max=65535, help="The proxy's port on this machine.", show_default=False
+        ),
     ] = None,
     proxy: Annotated[
         str | None,
@@ -45,7 +48,7 @@ def doctor(
     with speech.reporting():
         if port is not None and proxy is not None:
             raise Complaint("Say --port or --proxy, not both.")
-        place = Place.of(proxy or _address(port))
+        place = _place(port, proxy)
         checks = examine(gather(outside, speech, place, probe=probe))
         failed = any(check.status == "fault" for check in checks)
         for line in lines(checks):
@@ -63,11 +66,14 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _address(port: int | None) -> str:
-    """That of ``--port``; else what HTTPS_PROXY names on this machine; else the usual one."""
-    if port is None:
-        named = variable(os.environ, "HTTPS_PROXY")
-        found = host_and_port(named) if named else None
-        if found and is_loopback(found[0]):
-            return named
-    return f"http://127.0.0.1:{port or DEFAULT_PORT}"
+def _place(port: int | None, proxy: str | None) -> Place:
+    """What was said; else what HTTPS_PROXY names on this machine; else the usual one."""
+    if proxy is not None:
+        return Place.of(proxy)
+    if port is not None:
+        return Place.of(f"http://127.0.0.1:{port}")
+    named = variable(os.environ, "HTTPS_PROXY")
+    found = host_and_port(named) if named else None
+    if found and is_loopback(found[0]):
+        return Place.of(named)
+    return replace(Place.of(f"http://127.0.0.1:{DEFAULT_PORT}"), is_named=False)

@@ -51,8 +51,10 @@ def _configuration(facts: Facts, name: str, client: Client) -> Iterator[Check]:
     ours = [stanza for stanza in client.stanzas if _leads_here(facts, stanza)]
     print_it = f"qwen-mitm run -- {name} needs none; qwen-mitm config {name} prints one to keep."
     if not ours:
-        if not client.problems:
+        if client.stanzas:
             yield warning(check, f"{title} has no provider that leads to the proxy.", print_it)
+        elif not client.problems:
+            yield not_checked(check, f"{title} has no provider of yours.", print_it)
         return
     for stanza in ours:
         yield _stanza(check, name, stanza)

@@ -33,6 +33,7 @@ class Place:
     port: int
     url: str
     authorization: str
+    is_named: bool = True
 
     def __repr__(self) -> str:
         return f"Place({self.host}:{self.port})"
@@ -62,7 +63,7 @@ def ask_proxy(place: Place) -> Proxy:
     """Who answers there."""
 
     def proxy(answered: Answered, words: str = "", status: Status | None = None) -> Proxy:
-        return Proxy(place.host, place.port, answered, words, status)
+        return Proxy(place.host, place.port, answered, words, status, place.is_named)
 
     try:
         with httpx.Client(proxy=place.url, trust_env=False, timeout=TIMEOUT_S) as client:

@@ -35,6 +35,8 @@ class Proxy:
     answer: Answered
     words: str = ""
     status: Status | None = None
+    is_named: bool = True
+    """Somebody said that it is there; else it is the usual place."""
 
     @property
     def address(self) -> str:

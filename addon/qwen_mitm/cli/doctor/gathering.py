@@ -124,10 +124,13 @@ def _accounts(
         problem = f"The home folder of {settings.accounts_file} is not known here."
         return AccountsFile(settings.accounts_file, True, False, problem), ()
     path = str(store.path)
-    if not store.path.exists():
-        return AccountsFile(path, False, False), ()
     try:
+        store.path.stat()
         accounts = store.accounts()
+    except FileNotFoundError:
+        return AccountsFile(path, False, False), ()
+    except OSError as error:
+        return AccountsFile(path, True, False, f"{path} cannot be read: {error.strerror}."), ()
     except BridgeError as error:
         return AccountsFile(path, True, store.too_open(), error.message), ()
     return AccountsFile(path, True, store.too_open()), accounts

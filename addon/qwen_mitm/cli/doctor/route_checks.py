@@ -24,6 +24,14 @@ def checks(facts: Facts) -> Iterator[Check]:
 
 def _proxy(facts: Facts) -> Check:
     proxy, status = facts.proxy, facts.status
+    if not proxy.is_named and proxy.answer in ("refused", "silent", "other"):
+        who = "nothing" if proxy.answer == "refused" else "another program"
+        return warning(
+            "proxy",
+            f"No proxy runs at the usual place: {who} answers at {proxy.address}.",
+            "qwen-mitm run has its own: qwen-mitm run -- qwen-mitm doctor. scripts/run starts one "
+            "that stays; --port says where.",
+        )
     match proxy.answer:
         case "refused":
             return fault(

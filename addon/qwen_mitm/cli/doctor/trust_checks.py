@@ -56,6 +56,8 @@ def _is_in_use(facts: Facts) -> bool:
 
 def _authority(facts: Facts) -> Check:
     ca = facts.authority
+    if ca.is_missing and facts.proxy.answer == "refused":
+        return not_checked("ca", f"{ca.path} is made by the first start of the proxy.")
     if ca.is_missing:
         return fault(
             "ca",
