@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from qwen_mitm.simulator import SimulatorProcess
 from qwen_mitm.failover_layer import TICK_S
+from qwen_mitm.simulator import SimulatorProcess
 from qwen_mitm.stopping import PATIENCE_S
 from tests.e2e.accounts import (
     AccountsOfTest,
