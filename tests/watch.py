@@ -17,6 +17,7 @@ from qwen_mitm.providers import Profile
 from qwen_mitm.translate import chat_body as chat_body_module
 from qwen_mitm.translate import native_assembler as native_assembler_module
 from qwen_mitm.translate import native_body as native_body_module
+from qwen_mitm.translate.chat_messages import MessageTexts
 from qwen_mitm.translate.draft import AnswerContext, ResponseDraft
 from qwen_mitm.translate.events import EventWriter
 from qwen_mitm.wire.chat_request import ChatRequest
@@ -112,9 +113,13 @@ def install() -> None:
         return frames
 
     @wraps(build)
-    def built(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
-        body = build(chat, profile, stream=stream)
+    def built(
+        chat: ChatRequest, profile: Profile, *, stream: bool, texts: MessageTexts | None = None
+    ) -> bytes:
+        body = build(chat, profile, stream=stream, texts=texts)
         WATCH.built(body, profile)
+        if body != build(chat, profile, stream=stream):
+            WATCH.tell("a request that differs from the one without an earlier turn")
         return body
 
     follow = native_assembler_module.NativeAssembler.__init__

@@ -9,6 +9,7 @@ from qwen_mitm.providers import PROFILES
 from qwen_mitm.translate.chat_body import chat_body
 from qwen_mitm.translate.history import Unseal
 from qwen_mitm.translate.request import Translation, translate
+from qwen_mitm.wire.input_items import InputItem
 from qwen_mitm.wire.responses import parse_request
 
 
@@ -50,6 +51,12 @@ def sent(
         chat_body(translation.chat, PROFILES[provider], stream=stream)
     )
     return body
+
+
+def items_of(*items: Any) -> tuple[InputItem, ...]:
+    parsed = parse_request(json.dumps({"input": items}).encode()).input
+    assert isinstance(parsed, tuple)
+    return parsed
 
 
 def messages(*items: Any, **context: Any) -> list[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, assert_never
 
 from pydantic import JsonValue
 from pydantic_core import to_json
 
 from qwen_mitm.providers import Profile
+from qwen_mitm.translate.chat_messages import MessageTexts
 from qwen_mitm.translate.host_rules import (
     ADDED_USER_TEXT,
     COMMON_EFFORT,
@@ -16,24 +18,15 @@ from qwen_mitm.translate.host_rules import (
     effort_of_qwen_38,
     lacks_user,
     must_stream,
-    past_arguments,
     system_text,
-    taken_parts,
 )
 from qwen_mitm.wire.chat_request import (
     AssistantMessage,
-    ChatAudio,
-    ChatFile,
-    ChatImage,
-    ChatPart,
     ChatRequest,
-    ChatText,
     ChatToolChoice,
     FunctionDefinition,
     HostedChoice,
     NamedFunction,
-    ToolMessage,
-    UserMessage,
 )
 from qwen_mitm.wire.response_object import JsonObject
 
@@ -41,12 +34,33 @@ from qwen_mitm.wire.response_object import JsonObject
 _THINKING_BUDGET: Final = {"minimal": 1024, "low": 1024, "medium": 8192}
 
 
-def chat_body(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
+def chat_body(
+    chat: ChatRequest, profile: Profile, *, stream: bool, texts: MessageTexts | None = None
+) -> bytes:
     """The JSON body for one attempt.
 
     It asks for a stream also when the client wants none, if the host thinks or answers only so.
+    ``texts`` has what was made of the conversation before, and makes no other difference than time.
     """
-    body: JsonObject = {"model": chat.model, "messages": _messages(chat, profile)}
+    messages = [to_json(message) for message in _opening(chat, profile)]
+    messages += (texts or MessageTexts()).of(chat.messages, profile)
+    return _joined(to_json({"model": chat.model}), messages, _options(chat, profile, stream))
+
+
+def _joined(model: bytes, messages: list[bytes], options: bytes) -> bytes:
+    """One object of the members of both, with the messages between; they are copied once."""
+    begin = b'%b,"messages":[' % model[:-1]
+    end = b"]}" if options == b"{}" else b"],%b" % options[1:]
+    if not messages:
+        return begin + end
+    messages[0] = begin + messages[0]
+    messages[-1] += end
+    return b",".join(messages)
+
+
+def _options(chat: ChatRequest, profile: Profile, stream: bool) -> bytes:
+    """All but the model and the messages."""
+    body: JsonObject = {}
     tools = chat.tools if profile.heeds_choice or chat.tool_choice != "none" else ()
     if tools:
         body["tools"] = [_tool(tool) for tool in tools]
@@ -75,81 +89,20 @@ def chat_body(chat: ChatRequest, profile: Profile, *, stream: bool) -> bytes:
     return to_json(body, inf_nan_mode="null")
 
 
-def _messages(chat: ChatRequest, profile: Profile) -> list[JsonValue]:
-    messages: list[JsonValue] = []
+def _opening(chat: ChatRequest, profile: Profile) -> Iterator[JsonObject]:
+    """What is said before the conversation."""
     system = system_text(chat, profile)
     if profile.cached_system:
-        messages.append({"role": "system", "content": _cached_system(system)})
+        yield {"role": "system", "content": _cached_system(system)}
     elif system is not None:
-        messages.append({"role": "system", "content": system})
+        yield {"role": "system", "content": system}
     if lacks_user(chat, profile):
-        messages.append({"role": "user", "content": ADDED_USER_TEXT})
-    for message in chat.messages:
-        match message:
-            case UserMessage():
-                messages.append({"role": "user", "content": _user_content(message, profile)})
-            case AssistantMessage():
-                messages.append(_assistant(message, profile))
-            case ToolMessage():
-                messages.append(
-                    {
-                        "role": "tool",
-                        "tool_call_id": message.tool_call_id,
-                        "content": message.content,
-                    }
-                )
-            case _:
-                assert_never(message)
-    return messages
+        yield {"role": "user", "content": ADDED_USER_TEXT}
 
 
 def _cached_system(system: str | None) -> list[JsonValue]:
     first: JsonObject = {"type": "text", "text": "", "cache_control": {"type": "ephemeral"}}
     return [first] if system is None else [first, {"type": "text", "text": system}]
-
-
-def _user_content(message: UserMessage, profile: Profile) -> JsonValue:
-    parts = taken_parts(message, profile)
-    texts = [part.text for part in parts if isinstance(part, ChatText)]
-    if len(texts) == len(parts) and (len(texts) < 2 or profile.flat_user_text):
-        return "\n".join(texts)
-    return [_part(part) for part in parts]
-
-
-def _part(part: ChatPart) -> JsonValue:
-    match part:
-        case ChatText():
-            return {"type": "text", "text": part.text}
-        case ChatImage():
-            image: JsonObject = {"url": part.url}
-            if part.detail is not None:
-                image["detail"] = part.detail
-            return {"type": "image_url", "image_url": image}
-        case ChatFile():
-            file: JsonObject = {"file_data": part.file_data}
-            if part.filename is not None:
-                file["filename"] = part.filename
-            return {"type": "file", "file": file}
-        case ChatAudio():
-            return {"type": "input_audio", "input_audio": part.input_audio}
-        case _:
-            assert_never(part)
-
-
-def _assistant(message: AssistantMessage, profile: Profile) -> JsonObject:
-    sent: JsonObject = {"role": "assistant", "content": message.content}
-    if message.reasoning is not None:
-        sent.update(dict.fromkeys(profile.reasoning_fields, message.reasoning))
-    if message.tool_calls:
-        sent["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": past_arguments(call, profile)},
-            }
-            for call in message.tool_calls
-        ]
-    return sent
 
 
 def _tool(tool: FunctionDefinition) -> JsonObject:

@@ -27,6 +27,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.system: list[str] = []
+        """What the items say to the model in the system's name."""
         self._messages: list[ChatMessage] = []
         self._texts: list[str] = []
         self._thoughts: list[str] = []
@@ -36,6 +37,18 @@ class Conversation:
         self._attachments: list[ChatPart] = []
         self._held: list[UserMessage] = []
         self._unanswered: dict[str, int] = {}
+
+    def copy(self) -> Conversation:
+        """One that goes on for itself. What is in it never changes, and is shared."""
+        other = Conversation()
+        for name, buffer in vars(self).items():
+            setattr(other, name, buffer.copy())
+        return other
+
+    @property
+    def closed(self) -> Sequence[ChatMessage]:
+        """The messages before the open turn: whatever follows, they stay as they are."""
+        return self._messages
 
     def add_user(self, parts: tuple[ChatPart, ...]) -> None:
         message = UserMessage(parts)

@@ -61,9 +61,14 @@ class HistoryContext:
 
 
 def add_items(
-    conversation: Conversation, items: Iterable[InputItem], context: HistoryContext
+    conversation: Conversation,
+    items: Iterable[InputItem],
+    context: HistoryContext,
+    *,
+    first: int = 0,
 ) -> None:
-    for index, item in enumerate(items):
+    """``first`` is the place of the first of these items in the input."""
+    for index, item in enumerate(items, first):
         _add_item(conversation, item, index, context)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from qwen_mitm.providers import Dialect, Profile
@@ -17,6 +17,7 @@ from qwen_mitm.translate.answering import (
 )
 from qwen_mitm.translate.assembler import Assembler
 from qwen_mitm.translate.chat_body import chat_body
+from qwen_mitm.translate.chat_messages import MessageTexts
 from qwen_mitm.translate.compaction import Compactor
 from qwen_mitm.translate.draft import AnswerContext, ResponseDraft, ResponseMaker
 from qwen_mitm.translate.leaks import leaks_of
@@ -70,6 +71,7 @@ class ChatRendition:
     translation: Translation
     profile: Profile
     context: AnswerContext
+    texts: MessageTexts = field(default_factory=MessageTexts)
     path = "/chat/completions"
 
     @property
@@ -79,7 +81,7 @@ class ChatRendition:
     def body(self, *, stream: bool) -> bytes:
         # A summary takes long, and gateways give up what is silent for long.
         stream = stream or self.profile.stream_only or self.translation.compacts
-        return chat_body(self.translation.chat, self.profile, stream=stream)
+        return chat_body(self.translation.chat, self.profile, stream=stream, texts=self.texts)
 
     def answering(self, draft: ResponseDraft, terms: Terms) -> ChatAnswer:
         reader: MendingPartReader[ChatChunk] | None = terms.reader

@@ -12,8 +12,9 @@ from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.providers import GENERIC, Dialect, Profile, Wire
 from qwen_mitm.translate.compaction import summarising
 from qwen_mitm.translate.conversation import Conversation
-from qwen_mitm.translate.history import HistoryContext, Unseal, add_items
+from qwen_mitm.translate.history import HistoryContext, Unseal
 from qwen_mitm.translate.host_rules import host_losses
+from qwen_mitm.translate.past import Past, after
 from qwen_mitm.translate.report import Report
 from qwen_mitm.translate.tool_choice import chosen_tool
 from qwen_mitm.translate.tools import ToolTable, offered_tools
@@ -44,6 +45,8 @@ class Translation:
     estimated_input_tokens: int
     compacts: bool
     """The answer is the conversation, summarised (see compaction.py)."""
+    past: Past
+    """For the next turn."""
 
 
 def translate(
@@ -57,6 +60,7 @@ def translate(
     unseal_of_host: Unseal | None = None,
     compact: bool = False,
     may_be_empty: bool = False,
+    past: Past | None = None,
 ) -> Translation:
     """What goes upstream, and what the answer needs to know of the request.
 
@@ -64,7 +68,8 @@ def translate(
     the host runs itself, and about warnings. ``unseal`` opens thoughts, ``unseal_of_host`` what the
     host encrypted itself, and ``unseal_summary`` compactions; those of the latter that it cannot
     open are refused. ``compact`` asks for a summary, as a ``compaction_trigger`` does.
-    ``may_be_empty`` allows a request that says nothing. What the caller would get something else
+    ``may_be_empty`` allows a request that says nothing. ``past`` is of an earlier turn of the
+    conversation, and makes no other difference than time. What the caller would get something else
     for is an ``InvalidRequest``.
     """
     _refuse_state(request)
@@ -86,13 +91,15 @@ def translate(
     context = HistoryContext(
         tools=tools,
         profile=profile,
-        report=report,
+        report=Report(),
         unseal=unseal,
         unseal_summary=unseal_summary,
         unseal_of_host=unseal_of_host,
     )
-    conversation = _conversation(request, context)
-    chat = _chat(request, model, conversation, tools, choice)
+    past = after(_items(request), context, _utf8_size, past)
+    for code, what in past.losses:
+        report.add(code, what)
+    chat = _chat(request, model, past.conversation.copy(), tools, choice)
     if not (chat.system or chat.messages or may_be_empty):
         raise InvalidRequest(
             "Missing required parameter: 'input'. Send a text or a list of messages.",
@@ -107,8 +114,9 @@ def translate(
         tools=tools,
         echo=_echo(request, model),
         report=report,
-        estimated_input_tokens=_estimated_tokens(chat),
+        estimated_input_tokens=_estimated_tokens(chat, past),
         compacts=compact,
+        past=past,
     )
 
 
@@ -120,9 +128,11 @@ def _chat(
     choice: ChatToolChoice | None,
 ) -> ChatRequest:
     logprobs = _wants_logprobs(request)
+    if isinstance(request.input, str):
+        conversation.add_user((ChatText(request.input),))
     return ChatRequest(
         model=model,
-        system="\n\n".join(conversation.system) or None,
+        system="\n\n".join(filter(None, (request.instructions, *conversation.system))) or None,
         messages=conversation.finish(),
         tools=tools.definitions,
         hosted_tools=tuple(tools.hosted.values()) if choice != "none" else (),
@@ -221,17 +231,6 @@ def _configured(request: ResponsesRequest) -> ResponsesRequest:
     return request.model_copy(update={"reasoning": reasoning, "text": text})
 
 
-def _conversation(request: ResponsesRequest, context: HistoryContext) -> Conversation:
-    conversation = Conversation()
-    if request.instructions:
-        conversation.system.append(request.instructions)
-    if isinstance(request.input, str):
-        conversation.add_user((ChatText(request.input),))
-    else:
-        add_items(conversation, _items(request), context)
-    return conversation
-
-
 def _response_format(request: ResponsesRequest) -> JsonObject | None:
     wanted = request.text.format if request.text else None
     if wanted is None or wanted.type == "text":
@@ -288,9 +287,9 @@ def _or_one(value: float | None) -> float:
     return 1.0 if value is None else value
 
 
-def _estimated_tokens(chat: ChatRequest) -> int:
+def _estimated_tokens(chat: ChatRequest, past: Past) -> int:
     """A quarter of the UTF-8 bytes, which fits English, code and Chinese well enough."""
-    size = sum(_utf8_size(text) for text in chat.texts())
+    size = past.text_size(chat, _utf8_size)
     return (size + sum(len(to_json(tool.parameters)) for tool in chat.tools)) // 4 + 1
 
 

@@ -67,6 +67,11 @@ class ToolTable:
         """Of the tools that the model may use."""
         return tuple(made for name, made in self._definitions.items() if self.permits(name))
 
+    @property
+    def naming(self) -> tuple[tuple[str | None, ...], ...]:
+        """All that decides what calls of the history are called: two tables of one are alike."""
+        return tuple((key.kind, key.namespace, key.name, flat) for key, flat in self._flat.items())
+
     def route(self, flat_name: str) -> ToolRoute:
         """A name that was never offered, which models make up, is a plain function's."""
         return self._routes.get(flat_name) or ToolRoute("function", None, flat_name)

@@ -123,17 +123,15 @@ class ChatRequest:
     verbosity: Literal["low", "medium", "high"] | None = None
     reasoning_summary: str | None = None
 
-    def texts(self) -> Iterator[str]:
-        """Every text that the model reads, tool schemas excepted."""
-        if self.system is not None:
-            yield self.system
-        for message in self.messages:
-            match message:
-                case UserMessage(content):
-                    yield from (part.text for part in content if isinstance(part, ChatText))
-                case AssistantMessage(content, reasoning, calls):
-                    yield content
-                    yield reasoning or ""
-                    yield from (call.arguments for call in calls)
-                case ToolMessage(_, content):
-                    yield content
+
+def texts_of(message: ChatMessage) -> Iterator[str]:
+    """Every text of it that the model reads."""
+    match message:
+        case UserMessage(content):
+            yield from (part.text for part in content if isinstance(part, ChatText))
+        case AssistantMessage(content, reasoning, calls):
+            yield content
+            yield reasoning or ""
+            yield from (call.arguments for call in calls)
+        case ToolMessage(_, content):
+            yield content
