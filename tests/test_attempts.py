@@ -173,6 +173,23 @@ async def test_a_failed_attempt_moves_on_and_its_account_rests(
     assert [await office.asked(Letter()) for _ in range(2)] == [second, second]
 
 
+async def test_the_hosts_own_code_judges_the_account_though_the_client_gets_openais(
+    office: Office,
+) -> None:
+    office.hire("a", "b")
+    letter = Letter()
+    words = b'{"code": "Throttling.AllocationQuota", "message": "Too many tokens."}'
+
+    await office.asked(letter)
+    await office.asked(letter, Refused(429, {}, words))
+    decision = await office.next(letter, Refused(429, {}, words))
+
+    # As insufficient_quota both would rest for a day.
+    assert isinstance(decision, Wait)
+    office.now += 61_000
+    assert {await office.asked(Letter()) for _ in range(2)} == {"a", "b"}
+
+
 async def test_the_clients_own_fault_is_answered_at_once_and_cools_nobody(office: Office) -> None:
     office.hire("a", "b")
     letter = Letter()

@@ -167,12 +167,13 @@ class Attempts:
                 status, headers = None, {}
             case FailedAnswer(failure):
                 status, headers = failure.status or 200, {}
+        code, type_ = error.told or (error.code, error.type)
         facts = Facts(
             status=status,
             headers=headers,
             message=error.message,
-            code=error.code,
-            type=error.type,
+            code=code,
+            type=type_,
             provider=self._profile(account).name,
             kind="api_key" if account.is_api_key else "oauth",
             refreshed=refreshed,

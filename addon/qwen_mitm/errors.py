@@ -53,6 +53,8 @@ class BridgeError(Exception):
         self.param = param
         self.code = code if code is not None else self.default_code
         self.headers = dict(headers or {})
+        self.told: tuple[str | None, str] | None = None
+        """The upstream's own code and type, which tell more of the account than OpenAI's do."""
 
     def body(self) -> bytes:
         """The JSON body, UTF-8."""

@@ -43,6 +43,7 @@ class PassedOn(BridgeError):
         )
         self.status = status
         self.type = told.type
+        self.told = told.told
         self._body = body
 
     def body(self) -> bytes:

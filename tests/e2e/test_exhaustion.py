@@ -265,7 +265,7 @@ def test_the_only_account_is_asked_each_time_and_its_words_pass(
             "message": "Requests rate limit exceeded, please try again later.",
             "type": "limit_requests",
             "param": None,
-            "code": "Throttling.RateQuota",
+            "code": "rate_limit_exceeded",
         }
     else:
         assert error["message"] == "hour allocated quota exceeded."

@@ -42,7 +42,7 @@ def passed(headers: Mapping[str, str]) -> dict[str, str]:
         (
             401,
             b'{"code": "InvalidApiKey", "message": "no", "request_id": "r"}',
-            *("no", "authentication_error", None, "InvalidApiKey"),
+            *("no", "authentication_error", None, "invalid_api_key"),
         ),
         (
             422,
@@ -55,7 +55,7 @@ def passed(headers: Mapping[str, str]) -> dict[str, str]:
             429,
             b'{"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw":'
             b' "{\\"error\\": {\\"message\\": \\"slow\\", \\"code\\": \\"limit_requests\\"}}"}}}',
-            *("slow", "rate_limit_error", None, "limit_requests"),
+            *("slow", "rate_limit_error", None, "rate_limit_exceeded"),
         ),
         (503, b"busy\n", "busy", "server_error", None, None),
         (
@@ -262,8 +262,45 @@ def test_failure_inside_an_answer_gets_the_status_that_it_means(
     failure: Failure, status: int, type_: str
 ) -> None:
     error = failure_error(failure)
-    assert (error.status, error.type, error.code) == (status, type_, failure.code)
+    assert (error.status, error.type) == (status, type_)
+    assert error.told == (failure.code, type_)
     assert error.message == failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "expected"),
+    [
+        (429, "Throttling.RateQuota", "Requests rate limit exceeded.", "rate_limit_exceeded"),
+        (429, "limit_requests", "no", "rate_limit_exceeded"),
+        (429, "Throttling", "no", "rate_limit_exceeded"),
+        (429, None, "concurrency allocated quota exceeded", "rate_limit_exceeded"),
+        (429, None, "no", "rate_limit_exceeded"),
+        (429, "slow_down", "no", "slow_down"),
+        (429, "Throttling.AllocationQuota", "no", "insufficient_quota"),
+        (429, None, "hour allocated quota exceeded", "insufficient_quota"),
+        (429, "x", "week allocated quota exceeded", "insufficient_quota"),
+        (403, "AllocationQuota.FreeTierOnly", "no", "insufficient_quota"),
+        (403, "AccessDenied", "no", "AccessDenied"),
+        (402, None, "Insufficient credits", "insufficient_quota"),
+        (401, "InvalidApiKey", "no", "invalid_api_key"),
+        (401, None, "no", None),
+        (404, "ModelNotFound", "no", "model_not_found"),
+        (404, None, "no", None),
+        (400, "DataInspectionFailed", "no", "DataInspectionFailed"),
+        (503, "ServiceUnavailable", "no", "ServiceUnavailable"),
+        (503, "server_is_overloaded", "no", "server_is_overloaded"),
+    ],
+)
+def test_a_refusal_has_the_code_that_clients_act_on_and_remembers_the_hosts(
+    status: int, code: str | None, message: str, expected: str | None
+) -> None:
+    error = refused(status, json.dumps({"error": {"message": message, "code": code}}).encode())
+    inside = failure_error(Failure(message, "server_error", code, status=status))
+
+    assert (error.status, error.code) == (inside.status, inside.code) == (status, expected)
+    assert error.told is not None
+    assert error.told[0] == code
+    assert (error.type == "insufficient_quota") == (expected == "insufficient_quota")
 
 
 @pytest.mark.parametrize(

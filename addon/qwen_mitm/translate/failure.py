@@ -27,8 +27,13 @@ _CONTEXT_LENGTH: Final = re.compile(
     r"|exceeded model token limit",
     re.IGNORECASE,
 )
-# Model Studio's daily allocation, which no waiting within a turn refills.
-_SPENT: Final = "Throttling.AllocationQuota"
+# What no waiting within a turn refills (qwen.md §2.7), and what OpenAI calls it, code and type.
+_SPENT: Final = re.compile(
+    r"Throttling\.AllocationQuota|free_?tier_?only|(?:free|hour|week|month) allocated quota"
+    r"|insufficient (?:credits|balance|funds)",
+    re.IGNORECASE,
+)
+_QUOTA: Final = "insufficient_quota"
 _KEPT_CODES: Final = frozenset(
     {
         "insufficient_quota",
@@ -63,6 +68,7 @@ _TRY_AGAIN: Final = re.compile(
     r"(?:please )?(?:try|retry) again (?:in|after) (\d+(?:\.\d+)?) ?(ms|s|m|h|d)[a-z]*",
     re.IGNORECASE,
 )
+_OF_LIMITS: Final = frozenset({402, 403, 429})
 _UNITS: Final = (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0))
 _SECONDS: Final = re.compile(r"\d+(?:\.\d+)?")
 
@@ -80,14 +86,8 @@ def refusal(
     else:
         failure = Failure(_no_reason(status, lower.get("location", "")))
         status = HTTPStatus.BAD_GATEWAY
-    return UpstreamRefused(
-        without_long_wait(failure.message, max_retry_after),
-        status=status,
-        type=failure.type,
-        param=failure.param,
-        code=_http_code(failure),
-        headers=_passed(lower, max_retry_after),
-    )
+    failure = replace(failure, message=without_long_wait(failure.message, max_retry_after))
+    return _refused(failure, status, failure.type, _passed(lower, max_retry_after))
 
 
 def without_long_wait(message: str, longest: float) -> str:
@@ -107,9 +107,7 @@ def failure_error(failure: Failure) -> UpstreamRefused:
     type_ = failure.type
     if type_ == "server_error" and status < 500:
         type_ = type_for(status)
-    return UpstreamRefused(
-        failure.message, status=status, type=type_, param=failure.param, code=_http_code(failure)
-    )
+    return _refused(failure, status, type_, {})
 
 
 def with_words_before(failure: Failure, text: str) -> Failure:
@@ -137,8 +135,8 @@ def client_code(code: str | None, message: str) -> str:
         return "context_length_exceeded"
     if code in _KEPT_CODES:
         return code
-    if code == _SPENT:
-        return "insufficient_quota"
+    if _SPENT.search(f"{code} {message}"):
+        return _QUOTA
     if code in _FATAL_OF_OURS:
         return "invalid_prompt"
     match _status_for(Failure(message, code=code)):
@@ -182,12 +180,42 @@ def _host_and_path(location: str) -> str:
     return url.netloc.rpartition("@")[2] + url.path
 
 
-def _http_code(failure: Failure) -> str | None:
-    if _is_context_length(failure.code or failure.type, failure.message):
+def _refused(
+    failure: Failure, status: int, type_: str, headers: Mapping[str, str]
+) -> UpstreamRefused:
+    code = _http_code(failure, status)
+    error = UpstreamRefused(
+        failure.message,
+        status=status,
+        # OpenAI has it in both places.
+        type=_QUOTA if code == _QUOTA != failure.code else type_,
+        param=failure.param,
+        code=code,
+        headers=headers,
+    )
+    error.told = (failure.code, type_)
+    return error
+
+
+def _http_code(failure: Failure, status: int) -> str | None:
+    """The code that clients know for it; a host's own where OpenAI has none."""
+    code, words = failure.code, f"{failure.code} {failure.message}"
+    if _is_context_length(code or failure.type, failure.message):
         return "context_length_exceeded"
-    if failure.code == ERROR_FINISH:
-        return client_code(failure.code, failure.message)
-    return failure.code
+    if code == ERROR_FINISH:
+        return client_code(code, failure.message)
+    if code in _KEPT_CODES:
+        return code
+    if status in _OF_LIMITS and _SPENT.search(words):
+        return _QUOTA
+    match status:
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return _QUOTA if failure.type == _QUOTA else "rate_limit_exceeded"
+        case HTTPStatus.UNAUTHORIZED if _telling_status(f"{code}") == status:
+            return "invalid_api_key"
+        case HTTPStatus.NOT_FOUND if _telling_status(f"{code} {failure.type}") == status:
+            return "model_not_found"
+    return code
 
 
 def _is_context_length(code: str | None, message: str) -> bool:
