@@ -10,6 +10,7 @@ from qwen_mitm.headers import forwarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.journey import Recording
 from qwen_mitm.providers import PROFILES, Dialect, profile_for
+from qwen_mitm.recent_conversations import RecentConversations
 from qwen_mitm.relay import Relay
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
@@ -46,6 +47,7 @@ AROUND = Surroundings(
     noise="x".__mul__,
     seal=Seal(bytes(32)),
     store=Nothing(),
+    recent=RecentConversations(),
 )
 PORTAL = Dialect(profile_for("https://portal.qwen.ai/v1"))
 

@@ -43,6 +43,7 @@ from qwen_mitm.kept_flows import KeptFlows
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
 from qwen_mitm.outward import Outward, Via
+from qwen_mitm.recent_conversations import RecentConversations
 from qwen_mitm.reporting import Reports, reports_to_starter, request_refused, turn_ended
 from qwen_mitm.responses_file import responses_path, state_home
 from qwen_mitm.responses_store import ResponsesStore
@@ -87,6 +88,7 @@ class QwenBridge:
         self._skew: Skew | None = None
         self._kept = KeptFlows()
         self._inspector = Inspector()
+        self._recent = RecentConversations()
         self._outward = Outward({})
         self._sockets = Sockets()
         self._web_chat = WebChat(os.environ)
@@ -334,6 +336,7 @@ class QwenBridge:
             _noise,
             self._seal,
             socket.state if socket else self._store,
+            self._recent,
             on_socket=socket is not None,
         )
         content = flow.request.raw_content or b""

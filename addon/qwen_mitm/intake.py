@@ -10,8 +10,9 @@ from qwen_mitm import endpoints
 from qwen_mitm.accounts.conversation import conversation_key
 from qwen_mitm.exchange import Answer, HeaderFields
 from qwen_mitm.providers import GENERIC, Dialect
+from qwen_mitm.recent_conversations import RecentConversations, Recollection
 from qwen_mitm.relay import Relay
-from qwen_mitm.seal import Seal
+from qwen_mitm.seal import Seal, SealedKind
 from qwen_mitm.settings import Settings
 from qwen_mitm.state import Expansion, expand
 from qwen_mitm.stored_response import ResponseStore
@@ -25,7 +26,7 @@ from qwen_mitm.turn import Turn
 from qwen_mitm.wire.chat import ChatChunk, EndOfAnswer
 from qwen_mitm.wire.encoding import decode_body
 from qwen_mitm.wire.response_object import JsonObject
-from qwen_mitm.wire.responses import ResponsesRequest, parse_request
+from qwen_mitm.wire.responses import ResponsesRequest
 
 #: Clients that show thoughts as reasoning summaries and in no other form (clients.md).
 SUMMARY_READERS = ("ai-sdk", "opencode", "codex")
@@ -87,6 +88,7 @@ class Surroundings:
     """So many random letters, digits, ``-`` and ``_``."""
     seal: Seal
     store: ResponseStore
+    recent: RecentConversations
     on_socket: bool = False
     """A turn of WebSocket mode: ``store`` keeps all of them."""
 
@@ -121,14 +123,14 @@ def _turn(
 ) -> Turn | Answer:
     settings = around.settings
     body = _decoded(arrival, content, settings)
-    request = parse_request(body)
+    request, recollection = around.recent.read(body)
     expansion = expand(request, body, around.store)
     demands = demands_of(expansion.request)
 
     def keep(response: JsonObject) -> None:
         around.store.save(expansion.stored(response))
 
-    render = partial(_rendition, arrival, request, expansion, around)
+    render = partial(_rendition, arrival, request, expansion, recollection, around)
     first = dialect(request.model or "", demands)
     if _warms_up(request, around):
         return _warmed_up(render(first).context, keep)
@@ -159,21 +161,25 @@ def _rendition(
     arrival: Arrival,
     request: ResponsesRequest,
     expansion: Expansion,
+    recollection: Recollection,
     around: Surroundings,
     dialect: Dialect,
 ) -> Rendition:
     """The request for one host."""
+    known = recollection.for_host(dialect)
     with expansion.own_indices():
         translation = translate(
             expansion.request,
             profile=dialect.profile,
             wire=dialect.wire,
-            unseal=partial(around.seal.unseal, "thought"),
-            unseal_of_host=partial(_unsealed_of_host, around.seal, dialect),
-            unseal_summary=partial(around.seal.unseal, "compaction"),
+            unseal=_Opened(around.seal, "thought"),
+            unseal_of_host=_OpenedForHost(around.seal, dialect),
+            unseal_summary=_Opened(around.seal, "compaction"),
             compact=arrival.for_compaction,
             may_be_empty=_warms_up(request, around),
+            past=known.past,
         )
+    known.past = translation.past
     # Without it OpenCode and the AI SDK drop the thought from their next request (clients.md).
     sealed = request.store is False or "reasoning.encrypted_content" in (request.include or ())
     summaries = _wants_summaries(request, arrival.header("user-agent"), around.settings)
@@ -189,8 +195,9 @@ def _rendition(
         seal_summary=partial(around.seal.seal, "compaction") if translation.compacts else None,
         noise=around.noise if _wants_noise(request) else None,
     )
-    rendition = ChatRendition if dialect.wire == "chat" else NativeRendition
-    return rendition(translation, dialect.profile, context)
+    if dialect.wire == "responses":
+        return NativeRendition(translation, dialect.profile, context)
+    return ChatRendition(translation, dialect.profile, context, known.texts)
 
 
 def _sealed_of_host(seal: Seal, dialect: Dialect, encrypted_content: str) -> str:
@@ -198,10 +205,29 @@ def _sealed_of_host(seal: Seal, dialect: Dialect, encrypted_content: str) -> str
     return seal.seal("of a host", f"{dialect.profile.name} {encrypted_content}")
 
 
-def _unsealed_of_host(seal: Seal, dialect: Dialect, sealed: str) -> str | None:
-    text = seal.unseal("of a host", sealed) if dialect.wire == "responses" else None
-    name, _, encrypted_content = (text or "").partition(" ")
-    return encrypted_content if name == dialect.profile.name else None
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is sealed as this kind; two of the same seal and kind are equal (see past.py)."""
+
+    seal: Seal
+    kind: SealedKind
+
+    def __call__(self, sealed: str) -> str | None:
+        return self.seal.unseal(self.kind, sealed)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenedForHost:
+    """What this host encrypted itself."""
+
+    seal: Seal
+    dialect: Dialect
+
+    def __call__(self, sealed: str) -> str | None:
+        if self.dialect.wire != "responses":
+            return None
+        name, _, content = (self.seal.unseal("of a host", sealed) or "").partition(" ")
+        return content if name == self.dialect.profile.name else None
 
 
 def _warms_up(request: ResponsesRequest, around: Surroundings) -> bool:

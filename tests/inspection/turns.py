@@ -12,6 +12,7 @@ from qwen_mitm.inspection.pages import Turn as Page
 from qwen_mitm.inspection.record import Record, record_of
 from qwen_mitm.intake import Arrival, Surroundings, begin
 from qwen_mitm.providers import Dialect, profile_for
+from qwen_mitm.recent_conversations import RecentConversations
 from qwen_mitm.seal import Seal
 from qwen_mitm.settings import Settings
 from qwen_mitm.translate.demands import Demands
@@ -61,6 +62,7 @@ def a_turn(clock: Clock, content: bytes = b"") -> Turn:
         noise="x".__mul__,
         seal=Seal(bytes(32)),
         store=Nothing(),
+        recent=RecentConversations(),
     )
     turn = begin(arrival, content or body(), _plan, around)
     assert isinstance(turn, Turn)
