@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from qwen_mitm.cli.tally import summary
+import tracemalloc
+from collections.abc import Iterable
+
+from qwen_mitm.cli.tally import Tally
 from qwen_mitm.reports import Tokens, Try, TurnEnded
 
 
@@ -18,6 +21,13 @@ def a_turn(
         tokens=tokens or Tokens(input=1000, cached=250, output=10),
         first_event_s=first_event_s,
     )
+
+
+def summary(turns: Iterable[TurnEnded], refused: int) -> list[str]:
+    tally = Tally(refused=refused)
+    for turn in turns:
+        tally.add(turn)
+    return tally.lines()
 
 
 def test_tokens_are_added_and_the_first_event_is_the_median() -> None:
@@ -56,3 +66,19 @@ def test_estimates_are_marked_and_cut_answers_are_no_failures() -> None:
 
 def test_a_run_without_a_turn_says_so() -> None:
     assert summary([], 0) == ["no turn"]
+
+
+def test_a_long_run_keeps_next_to_nothing_of_its_turns() -> None:
+    tally = Tally()
+    turn = a_turn("plan", "work")
+    tally.add(turn)
+
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            tally.add(turn.model_copy())
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept / 10_000 < 16

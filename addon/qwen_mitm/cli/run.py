@@ -32,7 +32,7 @@ from .offer import accounts_in_use, claimed_base_url, offered, provider_of
 from .screen import Screen
 from .shells import Shell, assignments
 from .speech import FAILED, Complaint, Speech
-from .tally import summary
+from .tally import Tally
 
 _MODES = re.compile(r"regular|(?:upstream|reverse):.+")
 SIMULATED_KEY = "simulated-account-key"
@@ -73,16 +73,15 @@ class Events:
     """What the proxy reports while the command runs."""
 
     screen: Screen
-    turns: list[TurnEnded] = field(default_factory=list)
-    refused: int = 0
+    tally: Tally = field(default_factory=Tally)
 
     def take(self, report: Report) -> None:
         match report:
             case TurnEnded():
-                self.turns.append(report)
+                self.tally.add(report)
                 self.screen.turn(report.line)
             case RequestRefused():
-                self.refused += 1
+                self.tally.refused += 1
                 self.screen.turn(report.line)
             case Remark():
                 self.screen.say(report.text.removeprefix("qwen-mitm: "))
@@ -168,7 +167,7 @@ def _session(wish: Wish, log: LogFile | None) -> int:
                 status = _with_proxy(wish, proxy, settings, models, Path(folder), screen)
         finally:
             screen.release()
-    for line in summary(events.turns, events.refused):
+    for line in events.tally.lines():
         screen.say(line)
     if log and log.problem:
         screen.say(f"the file of --log is not whole: {log.problem}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from dataclasses import dataclass, field
 from statistics import median
 
 from qwen_mitm.reports import TurnEnded
@@ -10,58 +11,76 @@ from qwen_mitm.reports import TurnEnded
 _GOOD = ("completed", "incomplete")
 
 
-def summary(turns: Sequence[TurnEnded], refused: int) -> list[str]:
-    """Its lines; ``refused`` requests did not become turns."""
-    failed = refused + sum(turn.outcome not in _GOOD for turn in turns)
-    if not turns and not failed:
-        return ["no turn"]
-    words = [_count(len(turns) + refused, "turn"), *_tokens(turns)]
-    waits = [turn.first_event_s for turn in turns if turn.first_event_s is not None]
-    if waits:
-        words.append(f"first event {median(waits):.2f} s (median)")
-    failovers = sum(_failovers(turn) for turn in turns)
-    words += [_count(failovers, "failover")] if failovers else []
-    words += [f"{failed} failed"] if failed else []
-    accounts = _by_account(turns)
-    lines = [" · ".join(words)]
-    if len(accounts) > 1:
-        lines += [_account_line(name, its, turns) for name, its in accounts.items()]
-    elif accounts:
-        lines[0] += f" · account {next(iter(accounts))}"
-    return lines
+@dataclass(slots=True)
+class _Share:
+    turns: int = 0
+    left: int = 0
+    """So often another account was tried next."""
+    given: int = 0
+    cached: int = 0
+    got: int = 0
+    has_estimates: bool = False
+
+    def add(self, turn: TurnEnded) -> None:
+        self.turns += 1
+        self.given += turn.tokens.input
+        self.cached += turn.tokens.cached
+        self.got += turn.tokens.output
+        self.has_estimates |= turn.tokens.estimated
+
+    def tokens(self) -> list[str]:
+        if not self.given and not self.got:
+            return []
+        guess = "~" if self.has_estimates else ""
+        share = f" ({self.cached / self.given:.0%} cached)" if self.given else ""
+        return [f"{guess}{self.given:,} in{share}, {guess}{self.got:,} out"]
 
 
-def _by_account(turns: Sequence[TurnEnded]) -> dict[str, list[TurnEnded]]:
-    """The turns that each account answered; one that was only tried has none."""
-    accounts: dict[str, list[TurnEnded]] = {}
-    for turn in turns:
+@dataclass(slots=True)
+class Tally:
+    """Of a turn it keeps the time to its first event and nothing else; runs may last for weeks."""
+
+    refused: int = 0
+    """Requests that did not become turns."""
+    _whole: _Share = field(default_factory=_Share)
+    _accounts: dict[str, _Share] = field(default_factory=dict)
+    _waits: array[float] = field(default_factory=lambda: array("f"))
+    _failovers: int = 0
+    _failed: int = 0
+
+    def add(self, turn: TurnEnded) -> None:
+        self._whole.add(turn)
+        self._failed += turn.outcome not in _GOOD
+        if turn.first_event_s is not None:
+            self._waits.append(turn.first_event_s)
         for attempt in turn.tries:
-            accounts.setdefault(attempt.account, [])
+            self._accounts.setdefault(attempt.account, _Share())
+        for attempt in turn.tries[:-1]:
+            self._accounts[attempt.account].left += 1
+            self._failovers += 1
         if turn.tries:
-            accounts[turn.tries[-1].account].append(turn)
-    return accounts
+            # One that was only tried has no part in it.
+            self._accounts[turn.tries[-1].account].add(turn)
+
+    def lines(self) -> list[str]:
+        failed = self.refused + self._failed
+        turns = self.refused + self._whole.turns
+        if not turns:
+            return ["no turn"]
+        words = [_count(turns, "turn"), *self._whole.tokens()]
+        words += [f"first event {median(self._waits):.2f} s (median)"] if self._waits else []
+        words += [_count(self._failovers, "failover")] if self._failovers else []
+        words += [f"{failed} failed"] if failed else []
+        if len(self._accounts) == 1:
+            words.append(f"account {next(iter(self._accounts))}")
+            return [" · ".join(words)]
+        return [" · ".join(words), *(_line(*item) for item in self._accounts.items())]
 
 
-def _account_line(name: str, its: Sequence[TurnEnded], turns: Sequence[TurnEnded]) -> str:
-    left = sum(attempt.account == name for turn in turns for attempt in turn.tries[:-1])
-    words = [_count(len(its), "turn"), *_tokens(its)]
-    words += [f"left for another account {_count(left, 'time')}"] if left else []
+def _line(name: str, share: _Share) -> str:
+    words = [_count(share.turns, "turn"), *share.tokens()]
+    words += [f"left for another account {_count(share.left, 'time')}"] if share.left else []
     return f"  {name}: {' · '.join(words)}"
-
-
-def _tokens(turns: Sequence[TurnEnded]) -> list[str]:
-    given = sum(turn.tokens.input for turn in turns)
-    got = sum(turn.tokens.output for turn in turns)
-    if not given and not got:
-        return []
-    guess = "~" if any(turn.tokens.estimated for turn in turns) else ""
-    cached = sum(turn.tokens.cached for turn in turns)
-    share = f" ({cached / given:.0%} cached)" if given else ""
-    return [f"{guess}{given:,} in{share}, {guess}{got:,} out"]
-
-
-def _failovers(turn: TurnEnded) -> int:
-    return max(0, len(turn.tries) - 1)
 
 
 def _count(number: int, what: str) -> str:
