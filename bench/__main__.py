@@ -4,6 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.plot import plot
 from bench.processes import stop_on_signals
 from bench.report import facts, table
 from bench.scenarios import Scenario, scenarios
@@ -17,8 +18,8 @@ of each event. bridge: the addon. Systems run on one core, upstream and client o
 All answers were checked."""
 
 
-def chosen(quick: bool, only: str | None) -> list[Scenario]:
-    every = scenarios(quick=quick)
+def chosen(*, quick: bool, full: bool, only: str | None) -> list[Scenario]:
+    every = scenarios(quick=quick, full=full)
     if only is None:
         return every
     names = only.split(",")
@@ -26,7 +27,7 @@ def chosen(quick: bool, only: str | None) -> list[Scenario]:
         if not any(fits(scenario, name) for scenario in every):
             keys = ", ".join(scenario.key for scenario in every)
             raise BenchError(
-                f"there is no scenario {name!r}; there are: {keys} (history: all three)"
+                f"there is no scenario {name!r}; there are: {keys} (paced: all three, and so on)"
             )
     return [scenario for scenario in every if any(fits(scenario, name) for name in names)]
 
@@ -39,7 +40,7 @@ def measure(options: argparse.Namespace) -> None:
     names: list[str] = options.systems.split(",")
     if unknown := set(names) - set(SYSTEMS):
         raise BenchError(f"unknown system {unknown.pop()!r}; there are: {', '.join(SYSTEMS)}")
-    todo = chosen(options.quick, options.only)
+    todo = chosen(quick=options.quick, full=options.full, only=options.only)
     started = time.monotonic()
     rows = []
     with (
@@ -52,6 +53,8 @@ def measure(options: argparse.Namespace) -> None:
         logs = bench.logs()
     sys.stdout.write(f"{facts()}, {time.monotonic() - started:.0f} s\n\n")
     sys.stdout.write(f"{table(rows, names)}\n\n{NOTE}\n")
+    if options.plot:
+        plot(rows, options.plot)
     for name, text in logs.items():
         lines = text.splitlines()
         tail = "\n".join(lines[-5:])
@@ -61,6 +64,8 @@ def measure(options: argparse.Namespace) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="What the addon costs.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute")
+    parser.add_argument("--full", action="store_true", help="memory over 10,000 requests")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="the curves, as an SVG")
     parser.add_argument("--only", metavar="NAMES", help="scenarios, by comma: burst,short")
     parser.add_argument(
         "--systems",

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from pydantic import JsonValue, TypeAdapter
 
-from bench.workloads import CALL_ID, TOOL_NAME, Api, Workload
+from bench.workloads import CALL_ID, TOOL_NAME, Api, Workload, tokens
 
 _OBJECT = TypeAdapter(dict[str, JsonValue])
 
@@ -29,7 +29,7 @@ def check(raw: bytes, workload: Workload, api: Api) -> None:
         deltas = _chat_deltas(frames, workload)
     else:
         deltas = _responses_deltas(frames, workload)
-    wanted = list(workload.pieces)
+    wanted = [*workload.thoughts, *workload.pieces]
     require("".join(deltas) == "".join(wanted), "the text is not what the upstream sent")
     require(deltas == wanted, f"{len(deltas)} delta events instead of {len(wanted)}")
 
@@ -67,7 +67,7 @@ def _chat_deltas(frames: list[tuple[str, str]], workload: Workload) -> list[str]
         for choice in json.loads(data)["choices"]:
             delta = choice["delta"]
             if workload.kind == "text":
-                deltas.append(delta.get("content", ""))
+                deltas.append(delta.get("reasoning_content") or delta.get("content", ""))
             elif "tool_calls" in delta:
                 deltas.append(delta["tool_calls"][0]["function"]["arguments"])
     return [delta for delta in deltas if delta]
@@ -90,10 +90,12 @@ def _responses_deltas(frames: list[tuple[str, str]], workload: Workload) -> list
     last = events[-1]
     require(last["type"] == "response.completed", f"ends with {compact_error(last)}")
     _check_response(_OBJECT.validate_python(last["response"]), workload)
-    return [event["delta"] for event in events if event["type"] == DELTA[workload.kind]]
+    thoughts = [event["delta"] for event in events if event["type"] in THOUGHT_DELTAS]
+    return thoughts + [event["delta"] for event in events if event["type"] == DELTA[workload.kind]]
 
 
 TERMINAL = {"response.completed", "response.incomplete", "response.failed", "error"}
+THOUGHT_DELTAS = {"response.reasoning_text.delta", "response.reasoning_summary_text.delta"}
 DELTA = {
     "text": "response.output_text.delta",
     "arguments": "response.function_call_arguments.delta",
@@ -106,10 +108,17 @@ def compact_error(event: dict[str, JsonValue]) -> str:
 
 def _check_response(response: dict[str, JsonValue], workload: Workload) -> None:
     usage = _OBJECT.validate_python(response["usage"])
-    require(usage["output_tokens"] == len(workload.pieces), f"usage {usage}")
+    require(usage["output_tokens"] == tokens(workload), f"usage {usage}")
     output = TypeAdapter(list[dict[str, JsonValue]]).validate_python(response["output"])
-    require(len(output) == 1, f"{len(output)} output items instead of one")
-    item, whole = output[0], "".join(workload.pieces)
+    wanted = 2 if workload.thoughts else 1
+    require(len(output) == wanted, f"{len(output)} output items instead of {wanted}")
+    if workload.thoughts:
+        thought = "".join(workload.thoughts)
+        parts = TypeAdapter(list[dict[str, JsonValue]]).validate_python(
+            output[0].get("content") or output[0]["summary"]
+        )
+        require([part["text"] for part in parts] == [thought], "it has another thought")
+    item, whole = output[-1], "".join(workload.pieces)
     if workload.kind == "text":
         parts = TypeAdapter(list[dict[str, JsonValue]]).validate_python(item["content"])
         require([part["text"] for part in parts] == [whole], "response.completed has another text")

@@ -22,7 +22,7 @@ class Route(BaseModel):
 
 
 class Series(BaseModel):
-    """Requests one after the other on each of some warm connections."""
+    """Requests one after the other on each of some warm connections, or each on one of its own."""
 
     kind: Literal["series"] = "series"
     route: Route
@@ -30,6 +30,8 @@ class Series(BaseModel):
     requests: int
     connections: int = 1
     warmup: int = 3
+    fresh: bool = False
+    """A new connection for each request; times begin when it is opened."""
     pid: int | None = None
 
 

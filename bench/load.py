@@ -175,6 +175,33 @@ async def run_series(job: Series) -> SeriesResult:
     )
 
 
+async def run_fresh(job: Series) -> SeriesResult:
+    """Each request on a connection of its own, one after the other."""
+    workload = WORKLOADS[job.model]
+    requests = Requests(job.route, workload)
+    times: list[tuple[float, float]] = []
+    cpu_before, first = 0.0, 0.0
+    for number in range(job.warmup + job.requests):
+        if number == job.warmup:
+            cpu_before = cpu_seconds(job.pid) if job.pid else 0.0
+            first = perf_counter()
+        began = perf_counter()
+        connection = await connect(job.route)
+        exchange = connection.send(requests.next())
+        await exchange.wait()
+        connection.transport.abort()
+        check(exchange.raw(), workload, job.route.api)
+        times.append((exchange.first_event - began, exchange.finished - began))
+    wall = perf_counter() - first
+    times = times[job.warmup :]
+    return SeriesResult(
+        first_event_ms=1e3 * statistics.median(first_event for first_event, _ in times),
+        whole_ms=1e3 * statistics.median(whole for _, whole in times),
+        wall_ms=1e3 * wall,
+        cpu_us=1e6 * (cpu_seconds(job.pid) - cpu_before) if job.pid else None,
+    )
+
+
 async def run_paced(job: Paced) -> PacedResult:
     workload, short = WORKLOADS[job.model], WORKLOADS["bench-short"]
     connections = [await connect(job.route) for _ in range(job.streams)]
@@ -215,7 +242,9 @@ async def run(job: Job) -> SeriesResult | PacedResult:
     gc.collect()
     gc.disable()
     try:
-        return await (run_series(job) if isinstance(job, Series) else run_paced(job))
+        if isinstance(job, Paced):
+            return await run_paced(job)
+        return await (run_fresh(job) if job.fresh else run_series(job))
     finally:
         gc.enable()
 

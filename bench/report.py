@@ -23,14 +23,15 @@ def table(rows: list[Row], systems: list[str]) -> str:
     head += [name for name in (DIRECT, YARDSTICK) if name in systems]
     for name in others:
         head += [name, f"{name} to {YARDSTICK}"]
-    head += ["limit", "result"]
+    head += ["goal", "at most", "result"]
     lines = [head]
     for row in rows:
         line = [row.metric.label, row.mode, row.metric.unit]
         line += [number(row.median(name)) for name in (DIRECT, YARDSTICK) if name in systems]
         for name in others:
             line += [number(row.median(name)), summary(row, name)]
-        line += [compared(row, row.metric.limit), verdict(row) if SUBJECT in systems else ""]
+        line += [compared(row, row.metric.goal), compared(row, row.metric.limit)]
+        line.append(verdict(row) if SUBJECT in systems else "")
         lines.append(line)
     return render(lines)
 
@@ -67,7 +68,13 @@ def summary(row: Row, system: str) -> str:
 def compared(row: Row, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f} x" if row.metric.compare == "times" else f"{value:+.2f}"
+    match row.metric.compare:
+        case "times":
+            return f"{value:.2f} x"
+        case "plus":
+            return f"{value:+.2f}"
+        case "alone":
+            return f"{value:.2f}"
 
 
 def verdict(row: Row) -> str:

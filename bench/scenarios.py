@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,17 +10,22 @@ from typing import Literal
 
 from bench.jobs import Paced, PacedResult, Series, SeriesResult
 from bench.meter import resident_kib
-from bench.systems import MODES, SUBJECT, YARDSTICK, Bench, BenchError, Lane, Mode
-from bench.workloads import HISTORY_SIZES, WORKLOADS, request_body
+from bench.systems import MODES, SUBJECT, YARDSTICK, Bench, BenchError, Lane, Mode, Program
+from bench.translator import loads_and_dumps, translated
+from bench.workloads import HISTORY_SIZES, WORKLOADS, request_body, tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     label: str
     unit: str
-    compare: Literal["times", "plus"]
-    """How a system stands to the yardstick: so many times, or so much more."""
+    compare: Literal["times", "plus", "alone"]
+    """How a system stands to the yardstick: so many times, so much more; or its own value."""
     limit: float | None = None
+    """The most that counts as done."""
+    goal: float | None = None
+    curve: tuple[str, float] | None = None
+    """The plot that it belongs to, and where."""
 
 
 @dataclass(slots=True)
@@ -33,6 +39,8 @@ class Row:
 
     def comparisons(self, system: str) -> list[float]:
         """Each round's own, so that what drifts from round to round cancels out."""
+        if self.metric.compare == "alone":
+            return self.rounds.get(system, [])
         if system not in self.rounds or YARDSTICK not in self.rounds:
             return []
         pairs = zip(self.rounds[system], self.rounds[YARDSTICK], strict=True)
@@ -46,6 +54,9 @@ class Row:
             return None
         return statistics.median(values) <= self.metric.limit
 
+
+STREAMS = "streams at 50 chunks/s"
+HISTORY = "KB of history"
 
 type Values = tuple[float | None, ...]
 type Measure = Callable[[Bench, Lane], Values]
@@ -85,41 +96,53 @@ class Scenario:
         return [rows[mode][i] for i in range(len(self.metrics)) for mode in self.modes]
 
 
-def scenarios(*, quick: bool) -> list[Scenario]:
-    def rounds(full: int, fewer: int) -> int:
-        return fewer if quick else full
+def scenarios(*, quick: bool, full: bool) -> list[Scenario]:
+    def rounds(many: int, fewer: int) -> int:
+        return fewer if quick else many
 
-    return [
-        Scenario(
-            "burst",
-            (
-                Metric("burst, 10,000 text chunks", "ms", "times", 1.6),
-                Metric("  CPU per chunk", "µs", "times"),
-            ),
-            partial(burst, "bench-burst"),
-            rounds(11, 2),
-        ),
-        Scenario(
-            "arguments",
-            (
-                Metric("burst, 5,000 argument fragments", "ms", "times", 1.6),
-                Metric("  CPU per fragment", "µs", "times"),
-            ),
-            partial(burst, "bench-arguments"),
-            rounds(11, 2),
-        ),
-        Scenario(
-            "paced",
-            (Metric("100 streams at 50/s, CPU per chunk", "µs", "times", 1.2),),
-            partial(paced, 2 if quick else 3),
+    def bursts(key: str, label: str, unit: str, goal: float, limit: float) -> Scenario:
+        metrics = (
+            Metric(label, "ms", "times", limit, goal),
+            Metric(f"  CPU per {unit}", "µs", "times"),
+        )
+        return Scenario(key, metrics, partial(burst, f"bench-{key}"), rounds(11, 2))
+
+    def at_pace(streams: int, *, limits: bool = False) -> Scenario:
+        label = f"{streams} stream{'s'[: streams > 1]} at 50/s, CPU per chunk"
+        limit, goal = (1.15, 1.08) if limits else (None, None)
+        return Scenario(
+            f"paced-{streams}",
+            (Metric(label, "µs", "times", limit, goal, (STREAMS, streams)),),
+            partial(paced, streams, 2 if quick else 3),
             rounds(5, 1),
             modes=("connect",) if quick else MODES,
             direct=False,
-        ),
+        )
+
+    def growth(program: Program, goal: float, limit: float) -> Scenario:
+        requests = 10_000 if full else 300 if quick else 2_000
+        label = f"memory, {program}, growth per request, {requests:,} requests"
+        return Scenario(
+            f"memory-{program}",
+            (Metric(label, "KB", "alone", limit, goal),),
+            partial(memory, program, requests),
+            1,
+            modes=("reverse",),
+            direct=False,
+        )
+
+    return [
+        bursts("burst", "burst, 10,000 text chunks", "chunk", 0.7, 1.0),
+        bursts("arguments", "burst, 5,000 argument fragments", "fragment", 0.75, 1.0),
+        bursts("reasoning", "burst, 4,000 reasoning chunks, then text", "chunk", 0.8, 1.1),
+        bursts("cut", "burst, 10,000 text chunks cut at random bytes", "chunk", 0.6, 0.9),
+        at_pace(1),
+        at_pace(10),
+        at_pace(100, limits=True),
         Scenario(
             "short",
             (
-                Metric("short request, first event", "ms", "plus", 1.0),
+                Metric("short request, first event", "ms", "plus", 0.4, 0.15),
                 Metric("  CPU per request", "ms", "plus"),
             ),
             partial(short, 100),
@@ -131,11 +154,26 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             partial(concurrent, 10),
             rounds(9, 1),
         ),
+        Scenario(
+            "fresh",
+            (
+                Metric("short request on a new connection, first event", "ms", "plus"),
+                Metric("  CPU per request", "ms", "plus"),
+            ),
+            partial(fresh, 20),
+            rounds(9, 1),
+        ),
         *(
             Scenario(
                 f"history-{items}",
                 (
-                    Metric(f"history, {history_label(items)}, first event", "ms", "plus", 8.0),
+                    Metric(
+                        f"history, {history_label(items)}, first event",
+                        "ms",
+                        "plus",
+                        8.0,
+                        curve=(HISTORY, history_bytes(items) / 1_000),
+                    ),
                     Metric("  CPU per request", "ms", "plus"),
                 ),
                 partial(history, items, 5),
@@ -143,11 +181,21 @@ def scenarios(*, quick: bool) -> list[Scenario]:
             )
             for items in HISTORY_SIZES
         ),
+        growth("mitmdump", 1.0, 3.0),
+        growth("mitmweb", 5.0, 20.0),
         Scenario(
-            "memory",
-            (Metric("memory, growth per request", "KB", "plus"),),
-            partial(memory, 300 if quick else 2_000),
-            1,
+            "start",
+            (Metric("start, until it listens", "s", "plus"),),
+            start,
+            rounds(5, 1),
+            modes=("reverse",),
+            direct=False,
+        ),
+        Scenario(
+            "translator",
+            (Metric("one text delta alone; pass: loads and dumps", "µs", "times", 0.4, 0.2),),
+            translator,
+            rounds(9, 3),
             modes=("reverse",),
             direct=False,
         ),
@@ -155,8 +203,11 @@ def scenarios(*, quick: bool) -> list[Scenario]:
 
 
 def history_label(items: int) -> str:
-    size = len(request_body(WORKLOADS[f"bench-history-{items}"], "responses"))
-    return f"{items} items, {size / 1000:,.0f} KB"
+    return f"{items} items, {history_bytes(items) / 1000:,.0f} KB"
+
+
+def history_bytes(items: int) -> int:
+    return len(request_body(WORKLOADS[f"bench-history-{items}"], "responses"))
 
 
 def per(count: int, value: float | None) -> float | None:
@@ -166,15 +217,15 @@ def per(count: int, value: float | None) -> float | None:
 def burst(model: str, bench: Bench, lane: Lane) -> Values:
     job = Series(route=lane.route, model=model, requests=1, pid=lane.pid)
     result = bench.run(job, SeriesResult)
-    return result.whole_ms, per(len(WORKLOADS[model].pieces), result.cpu_us)
+    return result.whole_ms, per(tokens(WORKLOADS[model]), result.cpu_us)
 
 
-def paced(seconds: int, bench: Bench, lane: Lane) -> Values:
+def paced(streams: int, seconds: int, bench: Bench, lane: Lane) -> Values:
     assert lane.pid
     job = Paced(
         route=lane.route,
         model=f"bench-paced-{seconds}",
-        streams=100,
+        streams=streams,
         window=0.4 * seconds,
         pid=lane.pid,
     )
@@ -200,11 +251,31 @@ def history(items: int, requests: int, bench: Bench, lane: Lane) -> Values:
     return result.first_event_ms, per(1_000 * requests, result.cpu_us)
 
 
-def memory(requests: int, bench: Bench, lane: Lane) -> Values:
-    with bench.fresh(lane) as other:
+def fresh(requests: int, bench: Bench, lane: Lane) -> Values:
+    job = Series(route=lane.route, model="bench-short", requests=requests, fresh=True, pid=lane.pid)
+    result = bench.run(job, SeriesResult)
+    return result.first_event_ms, per(1_000 * requests, result.cpu_us)
+
+
+def memory(program: Program, requests: int, bench: Bench, lane: Lane) -> Values:
+    with bench.fresh(lane, program) as other:
         assert other.pid
-        job = Series(route=other.route, model="bench-short", requests=200)
+        # More than mitmweb is told to keep.
+        job = Series(route=other.route, model="bench-short", requests=700)
         bench.run(job, SeriesResult)
         before = resident_kib(other.pid)
         bench.run(job.model_copy(update={"requests": requests}), SeriesResult)
         return ((resident_kib(other.pid) - before) / requests,)
+
+
+def start(bench: Bench, lane: Lane) -> Values:
+    began = time.perf_counter()
+    with bench.fresh(lane):
+        return (time.perf_counter() - began,)
+
+
+def translator(_bench: Bench, lane: Lane) -> Values:
+    """In this very process; the yardstick is what a naive addon does with the same chunk."""
+    if lane.system.name == YARDSTICK:
+        return (loads_and_dumps(),)
+    return (translated(),) if lane.system.name == SUBJECT else (None,)

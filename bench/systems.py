@@ -19,6 +19,7 @@ from bench.jobs import Failed, Paced, Route, Series
 from bench.processes import LOOPBACK, free_port, listening, process, running
 from bench.workloads import UPSTREAM_KEY, Api
 
+type Program = Literal["mitmdump", "mitmweb"]
 type Mode = Literal["reverse", "connect"]
 MODES: tuple[Mode, ...] = ("reverse", "connect")
 
@@ -108,9 +109,9 @@ class Bench:
             self._wait_for(lane)
 
     @contextmanager
-    def fresh(self, lane: Lane) -> Iterator[Lane]:
+    def fresh(self, lane: Lane, program: Program = "mitmdump") -> Iterator[Lane]:
         """The same lane in a process of its own that has served nothing yet."""
-        with self._lane(lane.system, lane.mode) as other:
+        with self._lane(lane.system, lane.mode, program) as other:
             self._wait_for(other)
             yield other
 
@@ -163,7 +164,7 @@ class Bench:
         return home | {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 
     @contextmanager
-    def _lane(self, system: System, mode: Mode) -> Iterator[Lane]:
+    def _lane(self, system: System, mode: Mode, program: Program = "mitmdump") -> Iterator[Lane]:
         if system.script is None:
             yield Lane(system, mode, self._direct_route(mode), None)
             return
@@ -175,7 +176,7 @@ class Bench:
         self._started += 1
         log = self._folder / f"{system.name}-{mode}-{self._started}.log"
         with process(
-            self._mitmdump(system, system.script, mode, port),
+            [*self._command(program), *self._arguments(system, system.script, mode, port)],
             env=self._environment() | account,
             cwd=self._home,
             log=log,
@@ -185,9 +186,14 @@ class Bench:
             if child.poll() is not None:
                 raise BenchError(self._complaint(f"{system.name} ended by itself", log.stem))
 
-    def _mitmdump(self, system: System, script: Path, mode: Mode, port: int) -> list[str]:
+    def _command(self, program: Program) -> list[str]:
+        command = [str(Path(sys.executable).with_name(program))]
+        if program == "mitmweb":
+            command += ["--no-web-open-browser", "--web-port", str(free_port())]
+        return command
+
+    def _arguments(self, system: System, script: Path, mode: Mode, port: int) -> list[str]:
         arguments = [
-            str(Path(sys.executable).with_name("mitmdump")),
             *("-q", "--listen-host", LOOPBACK, "-p", str(port), "-s", str(script)),
             *("--set", f"confdir={self._confdir}"),
             *("--set", f"ssl_verify_upstream_trusted_ca={self._ca}"),

@@ -1,7 +1,8 @@
 """A Chat Completions upstream that is never the bottleneck: every answer is rendered beforehand.
 
 `python -m bench.upstream CERTIFICATE KEY` prints its two ports as JSON and serves until its
-standard input ends. Each SSE event is an HTTP chunk of its own; a paced answer writes one at a
+standard input ends. Each SSE event is an HTTP chunk of its own, if the workload does not want it
+otherwise; a paced answer writes one at a
 time, any other leaves in one write.
 """
 
@@ -10,7 +11,7 @@ import json
 import ssl
 import sys
 
-from bench.workloads import ITEM_MARK, UPSTREAM_KEY, WORKLOADS, Workload, events
+from bench.workloads import ITEM_MARK, UPSTREAM_KEY, WORKLOADS, Workload, http_pieces
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -27,7 +28,7 @@ def http_chunk(data: bytes) -> bytes:
 class Answer:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        chunks = [http_chunk(event) for event in events(workload)]
+        chunks = [http_chunk(piece) for piece in http_pieces(workload)]
         if workload.per_second is None:
             self.writes = [HEAD + b"".join(chunks) + LAST_CHUNK]
             self.interval = 0.0

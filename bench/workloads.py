@@ -4,6 +4,7 @@ The model's name chooses the answer, so it chooses through any proxy that keeps 
 """
 
 import json
+import random
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -13,6 +14,7 @@ from pydantic import JsonValue
 
 type Api = Literal["chat", "responses"]
 type Kind = Literal["text", "arguments"]
+type Cut = Literal["events", "anywhere"]
 
 UPSTREAM_KEY = "fake-bench-key"
 TOOL_NAME = "write_file"
@@ -31,7 +33,11 @@ class Workload:
     kind: Kind
     pieces: tuple[str, ...]
     """The deltas of the answer: as many, in this order, whatever is in between."""
+    thoughts: tuple[str, ...] = ()
+    """The deltas of a thought before them."""
     per_second: float | None = None
+    cut: Cut = "events"
+    """Where the upstream begins a new HTTP chunk."""
     history: int = 0
     """How many marked items the request carries; the upstream refuses when some are missing."""
 
@@ -53,6 +59,8 @@ def _workloads() -> list[Workload]:
     return [
         Workload("bench-burst", "text", words(10_000)),
         Workload("bench-arguments", "arguments", argument_fragments(5_000)),
+        Workload("bench-reasoning", "text", words(400), thoughts=words(4_000)),
+        Workload("bench-cut", "text", words(10_000), cut="anywhere"),
         Workload("bench-short", "text", words(8)),
         *(
             Workload(
@@ -86,6 +94,7 @@ def events(workload: Workload) -> list[bytes]:
     if workload.kind == "text":
         finish = "stop"
         deltas = [{"content": "", "role": "assistant"}]
+        deltas += [{"content": None, "reasoning_content": piece} for piece in workload.thoughts]
         deltas += [{"content": piece} for piece in workload.pieces]
     else:
         finish = "tool_calls"
@@ -93,10 +102,26 @@ def events(workload: Workload) -> list[bytes]:
         deltas += [_tool_call(piece) for piece in workload.pieces]
     chunks = [_chunk(workload.model, delta) for delta in deltas]
     chunks.append(_chunk(workload.model, {}, finish=finish))
-    count = len(workload.pieces)
+    count = tokens(workload)
     usage: JsonValue = {"prompt_tokens": 9, "completion_tokens": count, "total_tokens": 9 + count}
     chunks.append(_chunk(workload.model, None, usage=usage))
     return [b"data: " + compact(chunk) + b"\n\n" for chunk in chunks] + [b"data: [DONE]\n\n"]
+
+
+def tokens(workload: Workload) -> int:
+    return len(workload.thoughts) + len(workload.pieces)
+
+
+def http_pieces(workload: Workload) -> list[bytes]:
+    """The answer in the pieces that the upstream makes HTTP chunks of."""
+    rendered = events(workload)
+    if workload.cut == "events":
+        return rendered
+    stream = b"".join(rendered)
+    # The same cuts in every run.
+    places = random.Random(workload.model)
+    cuts = sorted(places.sample(range(1, len(stream)), len(rendered)))
+    return [stream[start:end] for start, end in pairwise([0, *cuts, len(stream)])]
 
 
 def _tool_call(arguments: str, *, call_id: str = "", name: str | None = None) -> JsonValue:
