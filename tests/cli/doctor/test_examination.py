@@ -216,7 +216,12 @@ CASES: list[tuple[str, Facts, dict[str, str]]] = [
     ("old", changed("codex", version="0.20.0"), {"codex": "warning"}),
     ("new", changed("codex", version="9.0.0-beta.1"), {}),
     ("broken", changed("codex", stanzas=(), problems=("x",)), {"codex.config": "fault"}),
-    ("none", changed("opencode", stanzas=()), {"opencode.config": "not_checked"}),
+    ("none", changed("opencode", stanzas=()), {"opencode.config": "warning"}),
+    (
+        "none needed",
+        replace(changed("opencode", stanzas=()), env={}),
+        {"opencode.config": "not_checked", "env.proxy": "warning"},
+    ),
     (
         "others",
         changed("opencode", stanzas=(replace(OPENCODE, base_url="https://other.test/v1"),)),

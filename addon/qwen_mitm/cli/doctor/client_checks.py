@@ -10,7 +10,7 @@ from qwen_mitm.settings import Origin
 from .check import Check, fault, not_checked, ok, warning
 from .facts import Client, Facts, Stanza
 from .installation_checks import numbers
-from .route_checks import claimed
+from .route_checks import claimed, points_here
 
 #: The versions that the end-to-end tests run.
 TESTED = {"opencode": "1.18.33", "codex": "0.169.0"}
@@ -51,7 +51,7 @@ def _configuration(facts: Facts, name: str, client: Client) -> Iterator[Check]:
     ours = [stanza for stanza in client.stanzas if _leads_here(facts, stanza)]
     print_it = f"qwen-mitm run -- {name} needs none; qwen-mitm config {name} prints one to keep."
     if not ours:
-        if client.stanzas:
+        if client.stanzas or (points_here(facts) and not client.problems):
             yield warning(check, f"{title} has no provider that leads to the proxy.", print_it)
         elif not client.problems:
             yield not_checked(check, f"{title} has no provider of yours.", print_it)
