@@ -1,4 +1,4 @@
-"""The README's table of features, row by row: an example of each goes through the translation."""
+"""The table of features in docs/requests.md: an example of each goes through the translation."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PIECES = (thought("Hm."), text("Hi.", "stop") + DONE)
 
 def rows() -> list[tuple[str, str]]:
     """Feature and outcome of each row of the table."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    section = readme.partition("\n## What becomes of a request\n")[2].partition("\n### ")[0]
+    document = (ROOT / "docs" / "requests.md").read_text("utf-8")
+    section = document.partition("\n## What becomes of a request\n")[2].partition("\n## ")[0]
     found = re.findall(r"^\| (.+?) \| (\w+) \| ?.*\|$", section, re.MULTILINE)
     return [row for row in found if row[0] != "feature"]
 

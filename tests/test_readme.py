@@ -22,23 +22,25 @@ from qwen_mitm.settings import OPTION_PREFIX, Settings, env_name
 from qwen_mitm.web_chat.credentials import COOKIES_VARIABLE, TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "certs" / "README.md", ROOT / "CHANGELOG.md"]
+MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*MANUAL, ROOT / "certs" / "README.md", ROOT / "CHANGELOG.md"]
 
 _BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?P<anchor>#[^)]*)?\)")
 _CLI = re.compile(
     r"(?<![\w-])qwen-mitm "
-    r"((?:login|accounts|demo|doctor|options|run|env|config)(?: (?!-->)[\w./:\[\]-]+)*)"
+    r"((?:login|accounts|demo|doctor|options|run|env|config)(?: (?!-->)[\w./:=\[\]-]+)*)"
 )
-_COMMAND = re.compile(r"(?<![\w/.-])(?:scripts|addon|certs)/[\w./-]+")
+_COMMAND = re.compile(r"(?<![\w/.-])(?:scripts|addon|certs|docs)/[\w./-]+")
 
 
-def readme() -> str:
-    return DOCUMENTS[0].read_text("utf-8")
+def manual() -> str:
+    """The README and what it leads to."""
+    return "\n".join(document.read_text("utf-8") for document in MANUAL)
 
 
 def block(info: str) -> str:
-    (found,) = (match["text"] for match in _BLOCK.finditer(readme()) if match["info"] == info)
+    (found,) = (match["text"] for match in _BLOCK.finditer(manual()) if match["info"] == info)
     return found
 
 
@@ -49,7 +51,7 @@ def anchors(document: Path) -> set[str]:
 
 
 def test_the_options_table_is_what_the_command_prints() -> None:
-    found = re.search(r"<!-- options:.*? -->\n(.*?)\n<!-- /options -->", readme(), re.DOTALL)
+    found = re.search(r"<!-- options:.*? -->\n(.*?)\n<!-- /options -->", manual(), re.DOTALL)
     assert found
     assert found[1] == options_table.markdown(), (
         "paste the output of `qwen-mitm options --markdown` between the markers"
@@ -84,7 +86,7 @@ def test_the_account_file_of_the_example_can_be_read() -> None:
     assert all(account.credential for account in accounts)
 
 
-@pytest.mark.parametrize("line", sorted(set(_CLI.findall(readme()))))
+@pytest.mark.parametrize("line", sorted(set(_CLI.findall(manual()))))
 def test_commands_that_are_named_exist_with_their_options(line: str) -> None:
     # What follows is another program's.
     words = shlex.split(line.partition(" -- ")[0])
@@ -98,7 +100,7 @@ def test_commands_that_are_named_exist_with_their_options(line: str) -> None:
 
 
 def test_each_provider_is_listed_with_the_hosts_that_login_asks() -> None:
-    rows = {row.partition("|")[0]: row for row in re.findall(r"^\| (`.*)$", readme(), re.MULTILINE)}
+    rows = {row.partition("|")[0]: row for row in re.findall(r"^\| (`.*)$", manual(), re.MULTILINE)}
     for vendor in VENDORS.values():
         (row,) = (row for names, row in rows.items() if f"`{vendor.provider}`" in names)
         assert set(re.findall(r"https://[^`]+", row)) == set(vendor.base_urls)
@@ -106,7 +108,7 @@ def test_each_provider_is_listed_with_the_hosts_that_login_asks() -> None:
 
 def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     fields = Settings.model_fields
-    assert set(re.findall(r"\bqwen_[a-z_]+", readme())) <= {OPTION_PREFIX + name for name in fields}
+    assert set(re.findall(r"\bqwen_[a-z_]+", manual())) <= {OPTION_PREFIX + name for name in fields}
     variables = {env_name(name) for name in fields} | {
         "QWEN_API_KEY",
         TOKEN_VARIABLE,
@@ -116,13 +118,13 @@ def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     variables |= {
         v for s in scripts for v in re.findall(r"QWEN_MITM_[A-Z_]+", s.read_text("utf-8"))
     }
-    assert set(re.findall(r"\bQWEN_[A-Z_]+", readme())) <= variables
+    assert set(re.findall(r"\bQWEN_[A-Z_]+", manual())) <= variables
     commands = {getattr(member, "command_name", None) for member in vars(QwenBridge).values()} - {
         None
     }
-    assert set(re.findall(r"\bqwen\.(?!ai\b|json\b|mitm\b)[a-z_.]+\b", readme())) == commands
+    assert set(re.findall(r"\bqwen\.(?!ai\b|json\b|mitm\b)[a-z_.]+\b", manual())) == commands
 
 
 def test_every_state_of_a_limited_account_is_explained() -> None:
     for reason in get_args(CooldownReason.__value__):
-        assert f"{in_words(reason)}`" in readme()
+        assert f"{in_words(reason)}`" in manual()
