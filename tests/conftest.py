@@ -16,6 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="rewrite the expected.jsonl of the transcripts from what the code does now",
     )
+    parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="rewrite the pictures of the README from what a browser shows now",
+    )
 
 
 @pytest.fixture(autouse=True)

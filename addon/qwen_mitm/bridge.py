@@ -298,6 +298,7 @@ class QwenBridge:
             return
         arrival = self._arrivals.get(flow.id)
         if arrival is None:
+            self._inspector.other(flow)
             if self._is_guest(flow) and not self.claims(flow):
                 _answer(flow, Unauthorized(FOR_GUESTS))
             elif flow.server_conn.via is None and not flow.server_conn.connected:

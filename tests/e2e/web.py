@@ -13,7 +13,7 @@ import httpx
 from tests.e2e.flaky import unused_port
 from tests.e2e.proxy import Proxy
 
-_PASSWORD = "fake-web-password"
+PASSWORD = "fake-web-password"
 
 
 class Web(Proxy):
@@ -29,7 +29,7 @@ class Web(Proxy):
     ) -> None:
         own = {
             "web_open_browser": "false",
-            "web_password": _PASSWORD,
+            "web_password": PASSWORD,
             "web_port": str(unused_port()),
         }
         super().__init__(home, confdir, options={**own, **options}, **arguments)
@@ -42,10 +42,15 @@ class Web(Proxy):
         self.port = int(re.findall(r"proxy listening at 127\.0\.0\.1:(\d+)", log)[-1])
         return self
 
-    def watcher(self) -> httpx.Client:
-        """A client for its API. The caller closes it."""
+    @property
+    def address(self) -> str:
+        """Of its interface."""
         log = self.wait_for_log(r"Web server listening at http://[^\s/]+:\d+")
         found = re.search(r"Web server listening at (http://[^\s/]+:\d+)", log)
         assert found
-        bearer = {"authorization": f"Bearer {_PASSWORD}"}
-        return httpx.Client(base_url=found[1], trust_env=False, headers=bearer)
+        return found[1]
+
+    def watcher(self) -> httpx.Client:
+        """A client for its API. The caller closes it."""
+        bearer = {"authorization": f"Bearer {PASSWORD}"}
+        return httpx.Client(base_url=self.address, trust_env=False, headers=bearer)

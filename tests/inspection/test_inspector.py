@@ -17,7 +17,7 @@ from qwen_mitm.errors import InvalidRequest
 from qwen_mitm.exchange import Broken
 from qwen_mitm.inspection import inspector as module
 from qwen_mitm.inspection.dashboard import FAILED, FAILED_OVER
-from qwen_mitm.inspection.inspector import BODIES_KEY, METADATA_KEY, Inspector
+from qwen_mitm.inspection.inspector import BODIES_KEY, COLUMNS, METADATA_KEY, Inspector
 from qwen_mitm.inspection.record import Link
 from qwen_mitm.settings import SettingsError
 from qwen_mitm.turn import Turn
@@ -263,11 +263,22 @@ def test_prices_that_cannot_be_read_are_an_error_of_the_option(
         inspector.price(str(tmp_path / "prices.json"))
 
 
-@pytest.mark.parametrize("chosen", [True, False])
-def test_mitmweb_has_the_line_as_a_column_unless_columns_were_chosen(chosen: bool) -> None:
+def test_mitmwebs_list_has_the_lines_and_those_of_others_are_named() -> None:
     with taddons.context(WebAddon()) as context:
-        if chosen:
-            context.options.update(web_columns=["path"])
-        Inspector().running()
-        columns = list(context.options.web_columns)
-        assert columns == ["path"] if chosen else "comment" in columns
+        inspector = Inspector()
+        inspector.running()
+        assert tuple(context.options.web_columns) == COLUMNS
+        flow = a_flow()
+        inspector.other(flow)
+        assert flow.comment == "GET http://address:22/path"
+
+
+def test_columns_that_were_chosen_stay() -> None:
+    with taddons.context(WebAddon()) as context:
+        context.options.update(web_columns=["path"])
+        inspector = Inspector()
+        inspector.running()
+        assert list(context.options.web_columns) == ["path"]
+        flow = a_flow()
+        inspector.other(flow)
+        assert flow.comment == ""

@@ -13,12 +13,13 @@ def test_the_page_of_a_request_has_both_forms_and_what_became_of_it() -> None:
     page = request_page(page_of(turn, body()), sent)
 
     headings = [line.split("━")[2].strip() for line in page.splitlines() if line.startswith("━━")]
-    assert headings[0] == "3 attempts"
-    assert headings[1].startswith("What became of the request")
+    assert headings[0].startswith("What became of the request")
+    assert headings[1] == "3 attempts"
     assert headings[2].startswith("Conversation")
     assert headings[3].startswith("Responses request, from the client")
     assert headings[4].startswith("Chat request, to the upstream")
-    assert "1. account work · coding-plan · 429 · sent at 0.000 s" in page
+    assert "1. account work · coding-plan · 429\n" in page
+    assert "sent at 0.000 s · head at 0.000 s · given up at 0.250 s" in page
     assert "slow down, (the account's key)" in page
     assert "mcp.read.file" in page
     assert "web_search" in page

@@ -3,11 +3,13 @@ import pytest
 from qwen_mitm.inspection.wording import (
     LONGEST_STRING,
     LONGEST_TEXT,
+    WIDTH,
     arguments_in_words,
     cut,
     cut_values,
     file_in_words,
     heading,
+    listed,
     read_json,
     rule,
     size,
@@ -62,4 +64,11 @@ def test_what_is_no_json_is_none() -> None:
 
 
 def test_headings_have_one_line_of_one_width() -> None:
-    assert len(heading("Answer")) == len(rule("user")) == 100
+    assert len(heading("Answer")) == len(rule("user")) == WIDTH
+
+
+def test_words_are_listed_in_lines_of_the_width() -> None:
+    lines = listed(["word " * 5] * 6 + [""], "  ").splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[0].startswith("  word")

@@ -49,6 +49,9 @@ METADATA_KEY: Final = "qwen"
 #: The bodies that are in no message of the flow: packed, so that nobody reads them by chance.
 BODIES_KEY: Final = "qwen_bodies"
 UPDATE_S: Final = 1.0
+#: mitmweb gives a comment 150 pixels beside a path, and most of the width without one; the path of
+#: a turn is always the same.
+COLUMNS: Final = ("comment", "status", "time")
 #: An answer that runs is shown again when it has grown by this share.
 _GROWTH: Final = 1 / 4
 
@@ -94,6 +97,7 @@ class Inspector:
         self._wall_clock = wall_clock
         self._live: dict[str, _Live] = {}
         self._prices = PriceTable()
+        self._lines_alone = False
         self._timer: asyncio.TimerHandle | None = None
 
     # Lifecycle ---------------------------------------------------------------------------------
@@ -107,7 +111,13 @@ class Inspector:
         """Show the line in mitmweb's list, unless the user has chosen the columns."""
         options = ctx.options
         if "web_columns" in options.keys() and not options.has_changed("web_columns"):  # noqa: SIM118
-            options.update(web_columns=[*options.web_columns, "comment"])
+            options.update(web_columns=COLUMNS)
+            self._lines_alone = True
+
+    def other(self, flow: http.HTTPFlow) -> None:
+        """A request that is none of ours, in a list that may have nothing but the lines."""
+        if self._lines_alone and not flow.comment:
+            flow.comment = f"{flow.request.method} {flow.request.pretty_url}"
 
     def price(self, path: str) -> None:
         """Read the prices of this file; without one there are none.
@@ -172,6 +182,8 @@ class Inspector:
             _show_answer(response, exchange)
         if live is None:
             flow.metadata[METADATA_KEY] = exchange.summary()
+            who = f" · account {exchange.attempts[-1].account}" if exchange.attempts else ""
+            flow.comment = f"{flow.request.method} {flow.request.path}{who}"
             return
         live.note_link()
         record = live.record(failure)

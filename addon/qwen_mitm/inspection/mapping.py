@@ -58,7 +58,7 @@ _REASONS: Final = {
     "added_message": "added: this host wants a message of this role",
     "added_text": "added: this host wants the word in the prompt",
 }
-_WIDEST: Final = 44
+_WIDEST: Final = 30
 
 
 def fields(request: JsonValue, upstream: JsonValue, record: Record) -> list[Row]:

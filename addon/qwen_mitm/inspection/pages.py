@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +14,12 @@ from qwen_mitm.inspection.conversation import conversation, in_words, item_in_wo
 from qwen_mitm.inspection.record import Link, Record, Try
 from qwen_mitm.inspection.timeline import timeline
 from qwen_mitm.inspection.wording import (
+    WIDTH,
     cut,
     cut_values,
     heading,
     indented,
+    listed,
     pretty,
     read_json,
     rule,
@@ -26,6 +29,7 @@ from qwen_mitm.inspection.wording import (
 #: Characters of each form, and of each raw stream.
 LONGEST_FORM: Final = 100_000
 LONGEST_RAW: Final = 32_000
+_QUOTED: Final = "   │ "
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ def request_page(turn: Turn, body: bytes) -> str:
     if record.refusal is not None or client == sent:
         client, sent = (sent if client is None else client), None
     form = "Responses" if record.form == "/responses" else "Chat"
-    sections = [turn.line, *_refusal(record), *_attempts(record)]
-    sections += _mapping(client, sent, record)
+    sections = [_first(turn), *_refusal(record)]
+    sections += [*_mapping(client, sent, record), *_attempts(record)]
     said = conversation(sent) or conversation(client)
     sections += [heading(f"Conversation · {len(said)} messages"), in_words(said)]
     if turn.client or client is not None:
@@ -65,7 +69,7 @@ def answer_page(turn: Turn, body: bytes) -> str:
     """``body`` is the client's answer as it is in the flow."""
     record = turn.record
     answer = assembled(body)
-    sections = [turn.line, *_refusal(record), *_attempts(record), *_costs(record)]
+    sections = [_first(turn), *_refusal(record)]
     if record.error is not None:
         sections += [heading("Error"), indented(cut(pretty(record.error)))]
     if answer.output:
@@ -73,6 +77,7 @@ def answer_page(turn: Turn, body: bytes) -> str:
         sections += [heading("Answer"), in_words(said)]
     elif answer.response is not None and record.error is None:
         sections += [heading("Answer"), cut(pretty(cut_values(answer.response)))]
+    sections += [*_costs(record), *_attempts(record)]
     if rows := timeline(events(body), record.times):
         sections += [heading("Events, by seconds since the request came"), rows]
     if turn.upstream:
@@ -82,6 +87,10 @@ def answer_page(turn: Turn, body: bytes) -> str:
     if body:
         sections += [heading(f"To the client · {size(len(body))}"), _raw(body)]
     return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _first(turn: Turn) -> str:
+    return listed(turn.line.split(" · "))
 
 
 def _refusal(record: Record) -> list[str]:
@@ -103,19 +112,23 @@ def _attempts(record: Record) -> list[str]:
 
 def _attempt(number: int, one: Try) -> str:
     came = str(one.status) if one.status is not None else "no answer"
-    words = [f"{number}. account {one.account}", one.provider, came]
-    words.append(f"sent at {one.sent_s:.3f} s")
+    times = [f"sent at {one.sent_s:.3f} s"]
     if one.head_s is not None:
-        words.append(f"head at {one.head_s:.3f} s")
+        times.append(f"head at {one.head_s:.3f} s")
     if one.ended_s is not None:
-        words.append(f"given up at {one.ended_s:.3f} s")
-    lines = [" · ".join(filter(None, words)), f"   {one.url}"]
+        times.append(f"given up at {one.ended_s:.3f} s")
+    lines = [
+        listed([f"{number}. account {one.account}", one.provider, came]),
+        f"   {one.url}",
+        listed(times, "   "),
+    ]
     if one.link is not None:
-        lines.append(f"   {_link(one.link)}")
+        lines.append(_link(one.link))
     if one.failure:
         lines.append(f"   {one.failure}")
     if one.error_body:
-        lines.append(indented(cut(one.error_body), "   │ "))
+        said = "\n".join(textwrap.wrap(cut(one.error_body), WIDTH - len(_QUOTED)))
+        lines.append(indented(said, _QUOTED))
     return "\n".join(lines)
 
 
@@ -125,7 +138,7 @@ def _link(link: Link) -> str:
         words.append(f"TCP {link.tcp_s * 1000:.0f} ms")
     if not link.reused and link.tls_s is not None:
         words.append(f"TLS {link.tls_s * 1000:.0f} ms")
-    return " · ".join([*words, *filter(None, (link.tls, link.alpn))])
+    return listed([*words, link.tls, link.alpn], "   ")
 
 
 def _costs(record: Record) -> list[str]:

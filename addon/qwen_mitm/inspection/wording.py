@@ -6,6 +6,7 @@ Pure. What is cut says so; the raw message has it all.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Final
 
 from pydantic import JsonValue
@@ -14,7 +15,8 @@ from pydantic_core import from_json
 #: Characters of one text, and of one string in a form.
 LONGEST_TEXT: Final = 6_000
 LONGEST_STRING: Final = 200
-WIDTH: Final = 100
+WIDTH: Final = 76
+"""What half a window of mitmweb shows of a line."""
 _KILO: Final = 1_000
 
 
@@ -33,6 +35,17 @@ def heading(title: str) -> str:
 
 def rule(title: str) -> str:
     return f"── {title} {'─' * max(3, WIDTH - len(title) - 4)}"
+
+
+def listed(words: Iterable[str], indent: str = "") -> str:
+    """``a · b · c``, in lines of the width of a page."""
+    lines: list[str] = []
+    for word in filter(None, words):
+        if lines and len(lines[-1]) + len(word) + 3 <= WIDTH:
+            lines[-1] += f" · {word}"
+        else:
+            lines.append(f"{indent}{word}")
+    return "\n".join(lines)
 
 
 def indented(text: str, by: str = "  ") -> str:
