@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from qwen_mitm import __version__
+
 from . import accounts, config, env, login, options_table, run
 from .doctor import doctor
 
@@ -15,6 +17,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qwen-mitm {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def before_any_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, help="Print the version.")
+    ] = False,
+) -> None: ...
 
 
 @app.command("demo")
