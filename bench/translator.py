@@ -27,9 +27,11 @@ def loads_and_dumps() -> float:
     return _fastest(run, len(chunks))
 
 
-def translated() -> float:
-    """The same for the addon's own code, an event at a time."""
-    opening, *reads = events(WORKLOADS["bench-burst"])
+def translated(at_once: int = 0) -> float:
+    """The same for the addon's own code: reads of one event, or of so many bytes."""
+    opening, *every = events(WORKLOADS["bench-burst"])
+    stream = b"".join(every)
+    reads = [stream[i : i + at_once] for i in range(0, len(stream), at_once)] if at_once else every
 
     def run() -> None:
         answering = ChatAnswering(Assembler(_context()), Terms(streams=True))
@@ -39,7 +41,7 @@ def translated() -> float:
         for read in reads:
             answering.feed(read)
 
-    return _fastest(run, len(reads))
+    return _fastest(run, len(every))
 
 
 def _fastest(run: Callable[[], None], events: int) -> float:

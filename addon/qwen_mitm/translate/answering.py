@@ -151,8 +151,10 @@ class ChatAnswering(Answering[ChatChunk | Run]):
         self._assembler = assembler
 
     def feed(self, data: bytes) -> bytes:
-        parts = self._read(data)
+        if self._terms.coding != "identity":
+            return super().feed(data)
+        parts = self._reader.feed(data)
         # What nearly every read brings.
         if len(parts) == 1 and isinstance(run := parts[0], Run):
             return self._assembler.go_on(run)
-        return self._assembler.feed(parts)
+        return self._assembler.feed(self._cleaned(parts))

@@ -163,22 +163,22 @@ class Assembler:
     def _take_run(self, run: Run) -> None:
         """Does what ``_take`` does, once for each of the texts."""
         self._answered = True
-        if run.chunk.service_tier is not None:
-            self._draft.service_tier = run.chunk.service_tier
-        choice = run.chunk.choices[0]
+        chunk = run.chunk
+        if chunk.service_tier is not None:
+            self._draft.service_tier = chunk.service_tier
         match run.kind:
             case "text" if self._message and self._text_deltas.settled and not self._scores:
                 self._part(OUTPUT_TEXT).extend(run.texts)
             case "text":
                 for text in run.texts:
-                    self._say(text, choice)
+                    self._say(text, chunk.choices[0])
             case "thought" if self._thought and self._thought_deltas.settled:
                 self._thought.extend(run.texts)
             case "thought":
                 for text in run.texts:
                     self._think(text)
             case "arguments":
-                self._go_on_calling(choice.delta.tool_calls[0], run.texts)
+                self._go_on_calling(chunk.choices[0].delta.tool_calls[0], run.texts)
 
     def _take_choice(self, choice: Choice) -> None:
         delta = choice.delta

@@ -52,12 +52,11 @@ class EventWriter:
 
     def write_deltas(self, frame: DeltaFrame, texts: Sequence[str]) -> None:
         """``write_delta`` for each of these texts."""
-        head, tail = frame.head, frame.tail
-        self._frames += [
-            f"{head}{encode_basestring(text)}{tail}{number}}}\n\n"
-            for number, text in enumerate(texts, self._sequence_number)
-        ]
-        self._sequence_number += len(texts)
+        head, tail, number = frame.head, frame.tail, self._sequence_number
+        for text in texts:
+            self._frames.append(f"{head}{encode_basestring(text)}{tail}{number}}}\n\n")
+            number += 1
+        self._sequence_number = number
 
     def padding(self, text: str) -> JsonObject:
         """Further members of an event with this delta."""
@@ -65,10 +64,11 @@ class EventWriter:
 
     def take(self) -> bytes:
         """All frames since the last call in one piece."""
-        if not self._frames:
+        frames = self._frames
+        if not frames:
             return b""
-        text = "".join(self._frames)
-        self._frames.clear()
+        text = frames[0] if len(frames) == 1 else "".join(frames)
+        self._frames = []
         # Only a lone surrogate has no UTF-8 form; what replaces it here is its JSON escape.
         return text.encode("utf-8", "backslashreplace")
 

@@ -33,6 +33,7 @@ from .chat_chunk import ChatChunk
 type Kind = Literal["text", "thought", "arguments"]
 
 _BODY: Final = re.compile(rb"(?:[^\"\\\x00-\x1f]++|\\[\"\\/bfnrt]|\\u[0-9a-fA-F]{4})++")
+_match_body: Final = _BODY.match
 _TEXT: Final = re.compile(
     rb'"(?:content|reasoning_content|reasoning|arguments)": ?"(' + _BODY.pattern + rb')"'
 )
@@ -72,22 +73,24 @@ class Shape:
         ]
         at = [hole.pattern for hole in holes].index(_BODY)
         self._head = event[: holes[0].start]
-        self._size = len(self._head)
         self._before, self._after = steps[:at], steps[at + 1 :]
         self._tail = steps[at].literal
 
     def read(self, data: bytes, position: int, texts: list[str]) -> int:
         """Adds the texts of the chunks of this shape that begin here; the end of the last one."""
-        size = len(data)
-        while position < size and data.startswith(self._head, position):
-            start = position + self._size
-            if self._before and (start := _past(self._before, data, start)) < 0:
+        head, tail, before, after = self._head, self._tail, self._before, self._after
+        while data.startswith(head, position):
+            start = position + len(head)
+            if before and (start := _past(before, data, start)) < 0:
                 break
-            found = _BODY.match(data, start)
-            if found is None or not data.startswith(self._tail, end := found.end()):
+            found = _match_body(data, start)
+            if found is None:
                 break
-            rest = end + len(self._tail)
-            if self._after and (rest := _past(self._after, data, rest)) < 0:
+            end = found.end()
+            if not data.startswith(tail, end):
+                break
+            rest = end + len(tail)
+            if after and (rest := _past(after, data, rest)) < 0:
                 break
             body = data[start:end]
             try:
@@ -96,6 +99,8 @@ class Shape:
                 break
             texts.append(text)
             position = rest
+            if position == len(data):
+                break
         return position
 
 
@@ -130,7 +135,7 @@ class Shapes:
     def __init__(self) -> None:
         self._lessons = 0
         self.known: list[Shape] = []
-        """The one that was learned last is the first."""
+        """The one that was seen last is the first."""
 
     @property
     def are_hopeless(self) -> bool:
@@ -168,7 +173,17 @@ class QuickReader:
 
     def feed(self, data: bytes) -> list[AnswerPart | Run]:
         parts: list[AnswerPart | Run] = []
-        position = self._runs(data, 0, parts) if self._idle else 0
+        position = 0
+        if self._idle and self._shapes.known:
+            # What nearly every read is, is tried first and alone.
+            shape = self._shapes.known[0]
+            texts: list[str] = []
+            position = shape.read(data, 0, texts)
+            if texts:
+                parts.append(Run(shape.kind, shape.chunk, texts))
+            if position == len(data):
+                return parts
+            position = self._runs(data, position, parts)
         while position < len(data):
             if self._shapes.are_hopeless:
                 return [*parts, *self._reader.feed(data[position:])]
@@ -189,14 +204,16 @@ class QuickReader:
 
     def _runs(self, data: bytes, position: int, parts: list[AnswerPart | Run]) -> int:
         """Adds the runs that begin here, and gives their end."""
+        known = self._shapes.known
         found = True
         while found and position < len(data):
             found = False
-            for shape in self._shapes.known:
+            for place, shape in enumerate(known):
                 texts: list[str] = []
                 position = shape.read(data, position, texts)
                 if texts:
                     parts.append(Run(shape.kind, shape.chunk, texts))
+                    known.insert(0, known.pop(place))
                     found = True
                     break
         return position
