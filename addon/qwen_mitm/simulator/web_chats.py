@@ -10,11 +10,13 @@ from typing import Any
 
 from .journal import ReceivedRequest
 
-_BLOCK_END = re.compile(r"</(?:conversation|tools|instructions)>")
+_BLOCK = re.compile(
+    r"<((conversation|tools|instructions|tool_response)(?:_\d+)?)(?: [^>]*)?>\n(.*?)\n</\1>",
+    re.DOTALL,
+)
 _TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
 _NAME = re.compile(r'"name":\s*"([\w-]+)"')
 _WISH = re.compile(r"^call ([\w-]+) (\{.*\})$", re.MULTILINE)
-_RESULT = re.compile(r"<tool_response[^>]*>\n(.*?)\n</tool_response>", re.DOTALL)
 _FACT = re.compile(r"my favourite (\w+) is (\w+)", re.IGNORECASE)
 _QUESTION = re.compile(r"my favourite (\w+)\?", re.IGNORECASE)
 _SAY = re.compile(r"^say (.+)$", re.MULTILINE)
@@ -80,8 +82,9 @@ def reply(earlier: list[str], content: str) -> str:
     repeated, and what somebody's favourite thing is, it remembers.
     """
     read = "\n".join([*earlier, content])
-    newest = _BLOCK_END.split(content)[-1]
-    if results := _RESULT.findall(newest):
+    blocks = [*_BLOCK.finditer(content)]
+    newest = content[max((b.end() for b in blocks if b[2] != "tool_response"), default=0) :]
+    if results := [found[3] for found in _BLOCK.finditer(newest)]:
         return f"The results: {'; '.join(results)}."
     offered = {name for block in _TOOLS.findall(read) for name in _NAME.findall(block)}
     calls = [(name, arguments) for name, arguments in _WISH.findall(newest) if name in offered]
