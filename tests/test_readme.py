@@ -2,6 +2,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -108,7 +109,10 @@ def test_each_provider_is_listed_with_the_hosts_that_login_asks() -> None:
 
 def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     fields = Settings.model_fields
-    assert set(re.findall(r"\bqwen_[a-z_]+", manual())) <= {OPTION_PREFIX + name for name in fields}
+    options = {OPTION_PREFIX + name for name in fields}
+    assert set(re.findall(r"\bqwen_(?!mitm\b)[a-z_]+", manual())) <= options
+    for module in re.findall(r"\bqwen_mitm(?:\.\w+)+", manual()):
+        assert find_spec(module), module
     variables = {env_name(name) for name in fields} | {
         "QWEN_API_KEY",
         TOKEN_VARIABLE,

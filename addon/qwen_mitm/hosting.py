@@ -19,7 +19,7 @@ from qwen_mitm.authorities import with_more
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.outward import Outward
 from qwen_mitm.reporting import Reports
-from qwen_mitm.reports import Ready
+from qwen_mitm.reports import WORKER_VARIABLE, Ready
 from qwen_mitm.settings import (
     OPTION_PREFIX,
     Settings,
@@ -157,11 +157,14 @@ def asked_of_proxy(flow: http.HTTPFlow) -> str | None:
 def status(settings: Settings, accounts_file: Path | None, skew: Skew | None) -> Status:
     """What this proxy says of itself."""
     addresses = ctx.master.addons.get("proxyserver").listen_addrs()
+    worker, _, workers = os.environ.get(WORKER_VARIABLE, "1/1").partition("/")
     return Status(
         version=__version__,
         mitmproxy=version.VERSION,
         python=platform.python_version(),
         pid=os.getpid(),
+        worker=int(worker),
+        workers=int(workers),
         modes=tuple(mode.partition("@")[0] for mode in ctx.options.mode),
         listen=tuple(dict.fromkeys(address[0] for address in addresses)),
         confdir=str(Path(ctx.options.confdir).expanduser()),

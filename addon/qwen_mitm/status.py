@@ -32,6 +32,9 @@ class Status(BaseModel):
     mitmproxy: str
     python: str
     pid: int
+    worker: int = 1
+    """Which of those that `qwen-mitm run --workers` started."""
+    workers: int = 1
     modes: tuple[str, ...]
     listen: tuple[str, ...]
     """Addresses, without ports."""

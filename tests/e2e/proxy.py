@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "addon" / "main.py"
 WITNESS = ROOT / "tests" / "e2e" / "witness" / "witness.py"
 
+MITMDUMP = (str(Path(sys.executable).with_name("mitmdump")),)
+
 _LISTENING = re.compile(r"listening at (?:http://)?127\.0\.0\.1:(\d+)")
 _READY_TIMEOUT_S = 30.0
 
@@ -42,20 +44,21 @@ class Proxy:
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         scripts: Sequence[Path] = (WITNESS, MAIN),
+        program: Sequence[str] = MITMDUMP,
     ) -> None:
         self.home = home
         self.ca = confdir / "mitmproxy-ca-cert.pem"
         self.port = 0
         self._lines: list[str] = []
         self._changed = threading.Condition()
-        program = [str(Path(sys.executable).with_name("mitmdump")), "-p", "0"]
-        program += ["--mode", mode] if mode else []
+        words = [*program, "-p", "0"]
+        words += ["--mode", mode] if mode else []
         for script in scripts:
-            program += ["-s", str(script)]
+            words += ["-s", str(script)]
         for name, value in {"confdir": str(confdir), **(options or {})}.items():
             for one in [value] if isinstance(value, str) else value:
-                program += ["--set", f"{name}={one}"]
-        self._command = [*program, *arguments]
+                words += ["--set", f"{name}={one}"]
+        self._command = [*words, *arguments]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("QWEN_")}
         self._env = {
             **inherited,

@@ -19,8 +19,9 @@ from qwen_mitm.simulator import SimulatorProcess
 from .children import DemoFailure, client_lines, client_settings, running_proxy
 from .demo_turns import TURNS, Narrator
 from .endings import Ended, ending_signals_raise
-from .launch import LaunchedProxy, ProxyFailure
+from .launch import LaunchedProxy
 from .outside import show_in_browser
+from .places import ProxyFailure
 from .speech import INTERRUPTED
 
 _NEXT = """

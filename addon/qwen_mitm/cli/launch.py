@@ -9,7 +9,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -18,9 +17,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwen_mitm.reports import REPORT, VARIABLE, Ready, Report
+from qwen_mitm.reports import (
+    LISTENER_VARIABLE,
+    REPORT,
+    VARIABLE,
+    WORKER_VARIABLE,
+    Ready,
+    Report,
+)
+from qwen_mitm.shared_port import SharedPort
 
 from .log_file import LogFile
+from .places import ProxyFailure, authority, check_authority, free_port
 
 SCRIPT = Path(__file__).parent / "mitmproxy_script" / "qwen_mitm_addon.py"
 
@@ -36,8 +44,15 @@ _TOLD_LINES = 12
 _IN_A_TRACEBACK = re.compile(r"Traceback \(|\s")
 
 
-class ProxyFailure(Exception):
-    """The proxy did not start; the message says why, or has the end of its log."""
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One of several proxies that share a port."""
+
+    number: int
+    count: int
+    port: SharedPort
+    replaces: bool = False
+    """One with this number that has ended."""
 
 
 def _no_report(report: Report) -> None: ...
@@ -55,17 +70,21 @@ class Launch:
     mode: str = "regular"
     options: Sequence[str] = ()
     """``name=value``."""
-    arguments: Sequence[str] = ()
-    """More words for mitmproxy."""
+    flows: Path | None = None
+    """Where to save them; with workers each has a file, with its number behind a dot."""
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: Path | None = None
+    worker: Worker | None = None
     on_report: Callable[[Report], None] = _no_report
     on_end: Callable[[int, str], None] = _no_end
     """It ended by itself: its status, and the end of its log."""
 
     def command(self) -> list[str]:
         name = "mitmweb" if self.web else "mitmdump"
-        words = [*_PROGRAM, f"from mitmproxy.tools.main import {name}; {name}()"]
+        program = f"from mitmproxy.tools.main import {name}; {name}()"
+        if self.worker:
+            program = "from qwen_mitm.shared_port import main; main()"
+        words = [*_PROGRAM, program]
         words += ["--listen-host", "127.0.0.1", "-p", str(self.port), "--mode", self.mode]
         words += ["-s", str(SCRIPT)]
         options = list(self.options)
@@ -78,7 +97,29 @@ class Launch:
             words += ["--flow-detail", "0"]
         for option in options:
             words += ["--set", option]
-        return [*words, *self.arguments]
+        return [*words, *self._saving()]
+
+    def environment(self) -> dict[str, str]:
+        """Without what ties it to us."""
+        more = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        if self.worker:
+            more[WORKER_VARIABLE] = f"{self.worker.number}/{self.worker.count}"
+        if self.descriptors():
+            more[LISTENER_VARIABLE] = str(*self.descriptors())
+        return {**self.env, **more}
+
+    def _saving(self) -> list[str]:
+        if self.flows is None:
+            return []
+        if self.worker is None:
+            return ["-w", str(self.flows)]
+        appending = "+" if self.worker.replaces else ""
+        return ["-w", f"{appending}{self.flows}.{self.worker.number}"]
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What it inherits of ours."""
+        listener = self.worker.port.listener if self.worker else None
+        return () if listener is None else (listener,)
 
 
 class LaunchedProxy:
@@ -126,14 +167,20 @@ class LaunchedProxy:
         """Its exit status, when it ends."""
         return self._process.wait()
 
-    def stop(self) -> None:
-        """Ask it to end, wait until all that it reports is here, and force it if it does not."""
+    def ask_to_end(self) -> None:
+        """Once; whoever asks twice is in a hurry."""
+        if self._stopping:
+            return
         self._stopping = True
         with contextlib.suppress(OSError):
             if self._connection:
                 self._connection.shutdown(socket.SHUT_WR)
             else:
                 self._process.terminate()
+
+    def stop(self) -> None:
+        """Ask it to end, wait until all that it reports is here, and force it if it does not."""
+        self.ask_to_end()
         try:
             status = self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -165,12 +212,8 @@ class LaunchedProxy:
         port = self._server.getsockname()[1]
         return subprocess.Popen(
             self._launch.command(),
-            env={
-                **self._launch.env,
-                VARIABLE: f"{port}/{self._word}",
-                "PYTHONUNBUFFERED": "1",
-                "PYTHONIOENCODING": "utf-8",
-            },
+            env={**self._launch.environment(), VARIABLE: f"{port}/{self._word}"},
+            pass_fds=self._launch.descriptors(),
             cwd=self._launch.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -244,7 +287,7 @@ def launched(launch: Launch, log: LogFile | None = None) -> Iterator[LaunchedPro
     Raises:
         ProxyFailure: it did not start.
     """
-    _check_confdir(launch.options)
+    check_authority(authority(launch.options))
     proxy = LaunchedProxy(launch, log)
     try:
         proxy.wait_until_ready()
@@ -253,38 +296,5 @@ def launched(launch: Launch, log: LogFile | None = None) -> Iterator[LaunchedPro
         proxy.stop()
 
 
-def _check_confdir(options: Sequence[str]) -> None:
-    """mitmproxy's own words for it are a traceback."""
-    named = [o.removeprefix("confdir=") for o in options if o.startswith("confdir=")]
-    folder = Path(os.path.expanduser(named[-1] if named else "~/.mitmproxy"))
-    key = folder / "mitmproxy-ca.pem"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if key.exists():
-            key.open("rb").close()
-        else:
-            tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ProxyFailure(
-            f"The proxy's certificate authority is kept in {folder}, and that cannot be used: "
-            f"{error.strerror}. Name another folder: --set confdir=FOLDER"
-        ) from None
-
-
-def free_port(wanted: int) -> int:
-    """The wanted one, or another when that is taken."""
-    if not why_not_free(wanted):
-        return wanted
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        found: int = probe.getsockname()[1]
-        return found
-
-
-def why_not_free(port: int) -> str:
-    """Empty: a proxy may listen there."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        # asyncio and socket.create_server put the address behind it.
-        return os.strerror(error.errno) if error.errno else str(error)
-    return ""
+def how_it_ended(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"has ended with status {status}"

@@ -7,8 +7,9 @@ import re
 import shlex
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -26,13 +27,15 @@ from .client_setup import Setup, set_up
 from .command import CommandNotStarted, run_command
 from .endings import Ended, ending_signals_raise
 from .env import printable
-from .launch import Launch, LaunchedProxy, ProxyFailure, launched, why_not_free
+from .launch import Launch, LaunchedProxy, how_it_ended, launched
 from .log_file import LogFile, opened
 from .offer import accounts_in_use, claimed_base_url, offered, provider_of
+from .places import ProxyFailure, why_not_free
 from .screen import Screen
 from .shells import Shell, assignments
 from .speech import FAILED, Complaint, Speech
 from .tally import Tally
+from .workers import Workers, launched_workers, workers_of
 
 _MODES = re.compile(r"regular|(?:upstream|reverse):.+")
 SIMULATED_KEY = "simulated-account-key"
@@ -48,6 +51,7 @@ class Wish:
 
     command: Sequence[str]
     port: int
+    workers: str
     web: bool
     mode: str
     model: str | None
@@ -74,20 +78,23 @@ class Events:
 
     screen: Screen
     tally: Tally = field(default_factory=Tally)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, report: Report) -> None:
-        match report:
-            case TurnEnded():
-                self.tally.add(report)
-                self.screen.turn(report.line)
-            case RequestRefused():
-                self.tally.refused += 1
-                self.screen.turn(report.line)
-            case Remark():
-                self.screen.say(report.text.removeprefix("qwen-mitm: "))
+        """Called from a thread for each proxy."""
+        with self._lock:
+            match report:
+                case TurnEnded():
+                    self.tally.add(report)
+                    self.screen.turn(report.line)
+                case RequestRefused():
+                    self.tally.refused += 1
+                    self.screen.turn(report.line)
+                case Remark():
+                    self.screen.say(report.text.removeprefix("qwen-mitm: "))
 
     def proxy_ended(self, status: int, log: str) -> None:
-        how = f"was killed by signal {-status}" if status < 0 else f"has ended with status {status}"
+        how = how_it_ended(status)
         self.screen.say(f"the proxy {how}; all requests fail now. It said last:\n{log.rstrip()}")
 
 
@@ -99,6 +106,9 @@ def run(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Where the proxy listens; 0: any free port.")
     ] = 0,
+    workers: Annotated[
+        str, typer.Option(help="So many processes share the port; auto: one for each core.")
+    ] = "1",
     web: Annotated[bool, typer.Option("--web", help="mitmweb, to look at each request.")] = False,
     model: Annotated[str | None, typer.Option(help="The model that the program uses.")] = None,
     simulator: Annotated[
@@ -127,6 +137,7 @@ def run(
     wish = Wish(
         command=command or [],
         port=port,
+        workers=workers,
         web=web,
         mode=mode,
         model=model,
@@ -154,6 +165,7 @@ def run(
 
 
 def _session(wish: Wish, log: LogFile | None) -> int:
+    workers = workers_of(wish.workers, web=wish.web)
     screen = Screen(quiet=wish.quiet, log=log)
     events = Events(screen)
     with (
@@ -163,7 +175,7 @@ def _session(wish: Wish, log: LogFile | None) -> int:
         settings = wish.settings(env)
         models = _models(wish, settings, env)
         try:
-            with launched(_launch(wish, env, events), log) as proxy:
+            with _proxy(_launch(wish, env, events), workers, log) as proxy:
                 status = _with_proxy(wish, proxy, settings, models, Path(folder), screen)
         finally:
             screen.release()
@@ -172,6 +184,12 @@ def _session(wish: Wish, log: LogFile | None) -> int:
     if log and log.problem:
         screen.say(f"the file of --log is not whole: {log.problem}")
     return status
+
+
+def _proxy(
+    launch: Launch, workers: int, log: LogFile | None
+) -> AbstractContextManager[LaunchedProxy | Workers]:
+    return launched_workers(launch, workers, log) if workers > 1 else launched(launch, log)
 
 
 @contextmanager
@@ -214,7 +232,7 @@ def _launch(wish: Wish, env: Mapping[str, str], events: Events) -> Launch:
         port=wish.port,
         mode=wish.mode,
         options=wish.options,
-        arguments=["-w", str(wish.flows)] if wish.flows else [],
+        flows=wish.flows,
         env=env,
         on_report=events.take,
         on_end=events.proxy_ended,
@@ -223,7 +241,7 @@ def _launch(wish: Wish, env: Mapping[str, str], events: Events) -> Launch:
 
 def _with_proxy(
     wish: Wish,
-    proxy: LaunchedProxy,
+    proxy: LaunchedProxy | Workers,
     settings: Settings,
     models: Sequence[Model],
     folder: Path,
@@ -251,13 +269,13 @@ def _with_proxy(
     return _in_the_foreground(proxy, setup, screen)
 
 
-def _way(wish: Wish, proxy: LaunchedProxy, settings: Settings) -> Way:
+def _way(wish: Wish, proxy: LaunchedProxy | Workers, settings: Settings) -> Way:
     if wish.mode.startswith("reverse:"):
         return Way(proxy=None, base_url=f"{proxy.url}/v1")
     return Way(proxy=proxy.url, base_url=claimed_base_url(settings), hosts=proxy.ready.hosts)
 
 
-def _explain(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> None:
+def _explain(proxy: LaunchedProxy | Workers, setup: Setup, screen: Screen) -> None:
     screen.say(f"the proxy is at {proxy.url}, ready after {proxy.started_in_s:.2f} s")
     for name, value in printable(setup.changed).items():
         screen.say(f"  {name}={value}")
@@ -265,7 +283,7 @@ def _explain(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> None:
         screen.say(f"  {shlex.join(setup.words)}")
 
 
-def _in_the_foreground(proxy: LaunchedProxy, setup: Setup, screen: Screen) -> int:
+def _in_the_foreground(proxy: LaunchedProxy | Workers, setup: Setup, screen: Screen) -> int:
     screen.say(f"the proxy is at {proxy.url}. In the terminal of your program:")
     typer.echo(assignments(Shell.sh, printable(setup.changed)))
     screen.say("Ctrl-C ends it.")

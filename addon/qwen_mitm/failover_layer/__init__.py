@@ -33,6 +33,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Server
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 from mitmproxy.proxy.layers.http._http_h2 import BufferedH2Connection
 from mitmproxy.proxy.layers.http._upstream_proxy import HttpUpstreamProxy
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 
 from .connection import FailoverLayer
 from .ending import end_streams
@@ -150,6 +151,7 @@ def missing_api() -> list[str]:
         (BufferedH2Connection, "receive_data"),
         (HttpUpstreamProxy, "make"),
         (ReceiveBuffer, "maybe_extract_at_most"),
+        (AsyncioServerInstance, "listen handle_stream"),
     ]
     return [
         f"{owner.__name__}.{name}"

@@ -66,7 +66,10 @@ def _proxy(facts: Facts) -> Check:
             "Start the proxy again, so that both are the same.",
         )
     modes = ", ".join(status.modes)
-    return ok("proxy", f"qwen-mitm answers at {proxy.address} (process {status.pid}, {modes}).")
+    which = f"process {status.pid}"
+    if status.workers > 1:
+        which = f"worker {status.worker} of {status.workers}, {which}"
+    return ok("proxy", f"qwen-mitm answers at {proxy.address} ({which}, {modes}).")
 
 
 def _words(words: str) -> str:
