@@ -14,7 +14,14 @@ from time import perf_counter
 from bench.answers import WrongAnswer, check
 from bench.jobs import JOB, Failed, Job, Paced, PacedResult, Route, Series, SeriesResult
 from bench.meter import cpu_seconds
-from bench.workloads import CONVERSATION, WORKLOADS, Workload, request_body
+from bench.workloads import (
+    CONVERSATION,
+    ITEMS_HEADER,
+    WORKLOADS,
+    Workload,
+    request_parts,
+    turn_items,
+)
 
 PATIENCE = 60.0
 SETTLE = 0.3
@@ -111,22 +118,35 @@ async def connect(route: Route) -> Connection:
 
 
 class Requests:
-    """A workload's requests for one route, each the beginning of another conversation."""
+    """A workload's requests for one route: conversations of one turn, or one of many turns."""
 
     _conversations = 0
 
     def __init__(self, route: Route, workload: Workload) -> None:
-        self._body = request_body(workload, route.api)
+        self._workload, self._api = workload, route.api
+        self._before, self._after = request_parts(workload, route.api)
+        self._turns: list[bytes] = []
         self._head = (
             f"POST {route.path} HTTP/1.1\r\nhost: {route.authority}\r\n"
             f"authorization: Bearer {route.bearer}\r\ncontent-type: application/json\r\n"
-            f"accept: text/event-stream\r\ncontent-length: {len(self._body)}\r\n\r\n"
+            "accept: text/event-stream\r\n"
         ).encode()
+        self._conversation = self._another()
+
+    def _another(self) -> bytes:
+        Requests._conversations += 1
+        return b"conversation-%06d" % Requests._conversations
 
     def next(self) -> bytes:
-        Requests._conversations += 1
-        conversation = b"conversation-%06d" % Requests._conversations
-        return self._head + self._body.replace(CONVERSATION, conversation, 1)
+        items = self._workload.history + 2 * len(self._turns)
+        before = self._before.replace(CONVERSATION, self._conversation, 1)
+        body = b"".join((before, *self._turns, self._after))
+        if self._workload.grows:
+            self._turns.append(turn_items(len(self._turns), self._api))
+        else:
+            self._conversation = self._another()
+        about = b"content-length: %d\r\n%b: %d\r\n\r\n" % (len(body), ITEMS_HEADER, items)
+        return self._head + about + body
 
 
 async def one_after_the_other(
@@ -147,11 +167,11 @@ async def run_series(job: Series) -> SeriesResult:
     try:
         # Short answers warm a connection whatever the workload is.
         warm_up = workload if workload.history else WORKLOADS["bench-short"]
+        requests = Requests(job.route, workload)
         for connection in connections:
-            opening = Requests(job.route, warm_up)
+            opening = requests if workload.history else Requests(job.route, warm_up)
             for exchange in await one_after_the_other(connection, opening, job.warmup):
                 check(exchange.raw(), warm_up, job.route.api)
-        requests = Requests(job.route, workload)
         cpu_before = job.pid and cpu_seconds(job.pid)
         started = perf_counter()
         async with asyncio.TaskGroup() as group:

@@ -165,21 +165,29 @@ def scenarios(*, quick: bool, full: bool) -> list[Scenario]:
         ),
         *(
             Scenario(
-                f"history-{items}",
+                f"{kind}-{size}",
                 (
                     Metric(
-                        f"history, {history_label(items)}, first event",
+                        f"{what}, {history_label(model)}, first event",
                         "ms",
                         "plus",
-                        8.0,
-                        curve=(HISTORY, history_bytes(items) / 1_000),
+                        limit,
+                        goal,
+                        curve=None
+                        if WORKLOADS[model].image
+                        else (f"{HISTORY}, {what}", history_bytes(model) / 1_000),
                     ),
                     Metric("  CPU per request", "ms", "plus"),
                 ),
-                partial(history, items, 5),
+                partial(history, model, 8),
                 rounds(11, 2),
             )
-            for items in HISTORY_SIZES
+            for kind, what, limit, goal in (
+                ("history", "first turn", 6.0, 4.0),
+                ("turns", "later turn", 2.0, 0.3),
+            )
+            for size in ((264, "image") if quick else HISTORY_SIZES)
+            for model in [f"bench-{kind}-{size}"]
         ),
         growth("mitmdump", 1.0, 3.0),
         growth("mitmweb", 5.0, 20.0),
@@ -205,12 +213,14 @@ def scenarios(*, quick: bool, full: bool) -> list[Scenario]:
     ]
 
 
-def history_label(items: int) -> str:
-    return f"{items} items, {history_bytes(items) / 1000:,.0f} KB"
+def history_label(model: str) -> str:
+    workload = WORKLOADS[model]
+    image = " and an image" if workload.image else ""
+    return f"{workload.history} items{image}, {history_bytes(model) / 1000:,.0f} KB"
 
 
-def history_bytes(items: int) -> int:
-    return len(request_body(WORKLOADS[f"bench-history-{items}"], "responses"))
+def history_bytes(model: str) -> int:
+    return len(request_body(WORKLOADS[model], "responses"))
 
 
 def per(count: int, value: float | None) -> float | None:
@@ -247,8 +257,7 @@ def concurrent(requests: int, bench: Bench, lane: Lane) -> Values:
     return (bench.run(job, SeriesResult).wall_ms / (16 * requests),)
 
 
-def history(items: int, requests: int, bench: Bench, lane: Lane) -> Values:
-    model = f"bench-history-{items}"
+def history(model: str, requests: int, bench: Bench, lane: Lane) -> Values:
     job = Series(route=lane.route, model=model, requests=requests, warmup=2, pid=lane.pid)
     result = bench.run(job, SeriesResult)
     return result.first_event_ms, per(1_000 * requests, result.cpu_us)

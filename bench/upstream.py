@@ -11,7 +11,14 @@ import json
 import ssl
 import sys
 
-from bench.workloads import ITEM_MARK, UPSTREAM_KEY, WORKLOADS, Workload, http_pieces
+from bench.workloads import (
+    ITEM_MARK,
+    ITEMS_HEADER,
+    UPSTREAM_KEY,
+    WORKLOADS,
+    Workload,
+    http_pieces,
+)
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -63,7 +70,9 @@ class Upstream(asyncio.Protocol):
             if end < 0:
                 return
             self._head_size = end + 4
-            self._request_size = self._head_size + content_length(self._buffer[:end])
+            self._request_size = self._head_size + header_number(
+                self._buffer[:end], b"content-length"
+            )
         if len(self._buffer) >= self._request_size:
             head = bytes(self._buffer[: self._head_size])
             body = bytes(self._buffer[self._head_size : self._request_size])
@@ -80,8 +89,8 @@ class Upstream(asyncio.Protocol):
             self._refuse(404, "not a path of the Chat Completions API")
         elif answer is None:
             self._refuse(404, "no such model")
-        elif (seen := body.count(ITEM_MARK)) != answer.workload.history:
-            self._refuse(400, f"{seen} of {answer.workload.history} items of the history arrived")
+        elif (seen := body.count(ITEM_MARK)) != (sent := header_number(head, ITEMS_HEADER)):
+            self._refuse(400, f"{seen} of {sent} items of the history arrived")
         else:
             self._transport.write(answer.writes[0])
             if len(answer.writes) > 1:
@@ -104,10 +113,10 @@ class Upstream(asyncio.Protocol):
         )
 
 
-def content_length(head: bytes | bytearray) -> int:
+def header_number(head: bytes | bytearray, wanted: bytes) -> int:
     for line in bytes(head).split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
+        if name.lower() == wanted:
             return int(value)
     return 0
 

@@ -20,9 +20,16 @@ UPSTREAM_KEY = "fake-bench-key"
 TOOL_NAME = "write_file"
 CALL_ID = "call_0123456789abcdef01234567"
 ITEM_MARK = b"#item-"
+#: How many of them a request has.
+ITEMS_HEADER = b"x-bench-items"
 # Replaced before each request, so that no two requests open the same conversation.
 CONVERSATION = b"conversation-000000"
-HISTORY_SIZES = (10, 100, 400)
+#: Items of a history; "image": a hundred, with a screenshot before them.
+HISTORY_SIZES: tuple[int | Literal["image"], ...] = (10, 100, 264, 400, "image")
+#: Characters of a screenshot as a data URL.
+IMAGE_SIZE = 400_000
+_MORE_ITEM = "more"
+_MORE = b',"more"'
 PACED_PER_SECOND = 50.0
 PACED_SECONDS = (2, 3)
 
@@ -39,7 +46,11 @@ class Workload:
     cut: Cut = "events"
     """Where the upstream begins a new HTTP chunk."""
     history: int = 0
-    """How many marked items the request carries; the upstream refuses when some are missing."""
+    """How many marked items a request carries; the upstream refuses when some are missing."""
+    grows: bool = False
+    """The requests are turns of one conversation, each with two items more than the one before."""
+    image: bool = False
+    """There is a screenshot in the history."""
 
 
 def words(count: int) -> tuple[str, ...]:
@@ -72,8 +83,16 @@ def _workloads() -> list[Workload]:
             for seconds in PACED_SECONDS
         ),
         *(
-            Workload(f"bench-history-{items}", "text", words(8), history=items)
-            for items in HISTORY_SIZES
+            Workload(
+                f"bench-{kind}-{size}",
+                "text",
+                words(8),
+                history=100 if size == "image" else size,
+                image=size == "image",
+                grows=kind == "turns",
+            )
+            for kind in ("history", "turns")
+            for size in HISTORY_SIZES
         ),
     ]
 
@@ -151,10 +170,24 @@ def _chunk(
 
 
 @cache
-def request_body(workload: Workload, api: Api) -> bytes:
+def request_parts(workload: Workload, api: Api) -> tuple[bytes, bytes]:
+    """The body before and after the place where a later turn has more items."""
     difference = len(_body(workload, "responses", 0)) - len(_body(workload, "chat", 0))
     short_one: Api = "chat" if difference > 0 else "responses"
-    return _body(workload, api, abs(difference) if api == short_one else 0)
+    body = _body(workload, api, abs(difference) if api == short_one else 0)
+    before, _, after = body.partition(_MORE)
+    return before, after
+
+
+def request_body(workload: Workload, api: Api) -> bytes:
+    return b"".join(request_parts(workload, api))
+
+
+def turn_items(turn: int, api: Api) -> bytes:
+    """The two items that a later turn adds: a call and what it brought."""
+    call = 4 * (1_000 + turn)
+    make = _item if api == "responses" else _message
+    return b"".join(b"," + compact(make(i)) for i in (call, call + 1))
 
 
 def _body(workload: Workload, api: Api, padding: int) -> bytes:
@@ -168,7 +201,9 @@ def _body(workload: Workload, api: Api, padding: int) -> bytes:
             "messages": [
                 {"role": "system", "content": instructions},
                 {"role": "user", "content": question},
+                *([_screenshot(api)] if workload.image else []),
                 *(_message(i) for i in range(workload.history)),
+                _MORE_ITEM,
             ],
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -179,7 +214,9 @@ def _body(workload: Workload, api: Api, padding: int) -> bytes:
             "instructions": instructions,
             "input": [
                 _text_item("user", "input_text", question),
+                *([_screenshot(api)] if workload.image else []),
                 *(_item(i) for i in range(workload.history)),
+                _MORE_ITEM,
             ],
             "stream": True,
             "store": False,
@@ -241,6 +278,15 @@ def _item(i: int) -> JsonValue:
             return _text_item("assistant", "output_text", _marked(i, 1_500))
         case _:
             return _text_item("user", "input_text", _marked(i, 500))
+
+
+def _screenshot(api: Api) -> JsonValue:
+    url = "data:image/png;base64," + "iVBORw0KGgo/" * (IMAGE_SIZE // 12)
+    if api == "responses":
+        part: JsonValue = {"type": "input_image", "image_url": url}
+    else:
+        part = {"type": "image_url", "image_url": {"url": url}}
+    return {"role": "user", "content": [part]}
 
 
 def _text_item(role: str, part: str, text: str) -> JsonValue:
