@@ -168,7 +168,7 @@ def _referred_items(request: ResponsesRequest, store: ResponseStore) -> dict[str
     if not isinstance(request.input, tuple):
         return found
     for index, item in enumerate(request.input):
-        if isinstance(item, ItemReference) and item.id not in found:
+        if type(item) is ItemReference and item.id not in found:
             stored = store.item(item.id)
             if stored is None:
                 raise NotFound(

@@ -8,7 +8,7 @@ from typing import Final
 
 from qwen_mitm.providers import Dialect
 from qwen_mitm.translate.tools import hosted_name
-from qwen_mitm.wire.content import AudioPart, ContentPart, FilePart, ImagePart
+from qwen_mitm.wire.content import AudioPart, ContentPart, FilePart, ImagePart, TextPart
 from qwen_mitm.wire.input_items import FunctionCallOutput, Message
 from qwen_mitm.wire.request_tools import CLIENT_TOOLS, BuiltInChoice
 from qwen_mitm.wire.responses import ResponsesRequest
@@ -49,12 +49,14 @@ _NOTHING: Final = Demands()
 
 def demands_of(request: ResponsesRequest) -> Demands:
     """The demands of a request; files by id or URL are none, because no host takes them."""
-    files = audio = images = False
-    for part in _parts(request):
-        files = files or (isinstance(part, FilePart) and part.file_data is not None)
-        audio = audio or isinstance(part, AudioPart)
-        images = images or isinstance(part, ImagePart)
-    return Demands(files, audio, images, _forced(request))
+    # Nearly all parts are texts, and there may be thousands.
+    parts = [part for part in _parts(request) if type(part) is not TextPart]
+    return Demands(
+        files=any(isinstance(part, FilePart) and part.file_data is not None for part in parts),
+        audio=any(isinstance(part, AudioPart) for part in parts),
+        images=any(isinstance(part, ImagePart) for part in parts),
+        forced=_forced(request),
+    )
 
 
 def _forced(request: ResponsesRequest) -> str | None:
@@ -66,6 +68,11 @@ def _forced(request: ResponsesRequest) -> str | None:
 
 def _parts(request: ResponsesRequest) -> Iterator[ContentPart]:
     for item in request.input if isinstance(request.input, tuple) else ():
-        match item:
-            case Message(content=tuple(parts)) | FunctionCallOutput(output=tuple(parts)):
-                yield from parts
+        if isinstance(item, Message):
+            content = item.content
+        elif isinstance(item, FunctionCallOutput):
+            content = item.output
+        else:
+            continue
+        if not isinstance(content, str):
+            yield from content

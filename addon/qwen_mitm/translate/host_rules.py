@@ -60,12 +60,8 @@ def _lacks_json_word(chat: ChatRequest, profile: Profile) -> bool:
 
 
 def _has(chat: ChatRequest, kind: type[ChatPart]) -> bool:
-    return any(
-        isinstance(part, kind)
-        for message in chat.messages
-        if isinstance(message, UserMessage)
-        for part in message.content
-    )
+    said = [message.content for message in chat.messages if isinstance(message, UserMessage)]
+    return any(isinstance(part, kind) for parts in said for part in parts)
 
 
 def lacks_user(chat: ChatRequest, profile: Profile) -> bool:

@@ -211,23 +211,24 @@ def _declared(request: ResponsesRequest) -> Iterator[tuple[str, Tool]]:
     for index, tool in enumerate(request.tools or ()):
         yield f"tools[{index}]", tool
     for index, item in enumerate(_items(request)):
-        if isinstance(item, AdditionalTools | ToolSearchOutput):
+        # For a class of pydantic's isinstance calls Python, and there are thousands of items.
+        if type(item) is AdditionalTools or type(item) is ToolSearchOutput:
             for position, tool in enumerate(item.tools):
                 yield f"input[{index}].tools[{position}]", tool
 
 
 def _configured(request: ResponsesRequest) -> ResponsesRequest:
     """With what the ``configuration_update`` items change: each setting's last one counts."""
+    updates = [item for item in _items(request) if type(item) is ConfigurationUpdate]
+    if not updates:
+        return request
     reasoning = request.reasoning or ReasoningConfig()
     text = request.text or TextConfig()
-    updates = [item for item in _items(request) if isinstance(item, ConfigurationUpdate)]
     for item in updates:
         if item.reasoning is not None and item.reasoning.effort is not None:
             reasoning = reasoning.model_copy(update={"effort": item.reasoning.effort})
         if item.text is not None and item.text.format is not None:
             text = text.model_copy(update={"format": item.text.format})
-    if not updates:
-        return request
     return request.model_copy(update={"reasoning": reasoning, "text": text})
 
 
