@@ -337,3 +337,29 @@ def test_after_the_rest_another_text_begins() -> None:
     calls.rest()
 
     assert calls.feed("\n") + calls.feed(HERMES) == [ROME]
+
+
+@pytest.mark.parametrize(
+    "before", ["```\n", "See:\n~~~xml\n", "  ````md\n```\n", "Such as `", "- so:\n    ```\n"]
+)
+@given(cuts=CUTS)
+def test_a_call_in_code_is_quoted_where_code_is_no_call(before: str, cuts: list[int]) -> None:
+    text = f"{before}{HERMES}\n"
+    calls = XmlCalls(OFFERED, quotes_in_code=True)
+    pieces = [piece for chunk in chunks(text, cuts) for piece in calls.feed(chunk)]
+    assert joined(pieces + calls.rest()) == [Text(text)]
+
+
+@pytest.mark.parametrize("before", ["```\nls\n```\n", "Use `ls`: ", "a `b\n", "````\n```\n````\n"])
+@given(cuts=CUTS)
+def test_a_call_behind_code_is_a_call(before: str, cuts: list[int]) -> None:
+    calls = XmlCalls(OFFERED, quotes_in_code=True)
+    pieces = [p for chunk in chunks(before + HERMES + CODER, cuts) for p in calls.feed(chunk)]
+    assert joined(pieces + calls.rest()) == [Text(before), ROME, ROME]
+
+
+def test_code_within_the_arguments_of_a_call_opens_nothing() -> None:
+    written = "<function=mcp__files__write><parameter=content>\n```\nls\n</parameter></function>"
+    calls = XmlCalls(OFFERED, quotes_in_code=True)
+    pieces = calls.feed(written + HERMES) + calls.rest()
+    assert joined(pieces) == [call("mcp__files__write", content="```\nls"), ROME]

@@ -234,3 +234,11 @@ def test_reading_does_not_depend_on_where_the_bytes_are_cut(data: st.DataObject)
     assert text_of(cut) == text_of(whole)
     assert calls_of(cut) == calls_of(whole) == [("get_weather", '{"city":"Köln"}')]
     assert finish_of(cut) == ["stop"]
+
+
+def test_a_call_that_the_model_quotes_from_a_file_is_not_made() -> None:
+    quoted = f"The file says:\n```\n{CALL % 'Rome'}\n```\n"
+    parts = read(created(), piece(quoted), finished(), offered=True)
+    assert (text_of(parts), calls_of(parts)) == (quoted, [])
+    parts = read(created(), piece(f"{quoted}I look.\n{CALL % 'Oslo'}"), finished(), offered=True)
+    assert calls_of(parts) == [("get_weather", '{"city":"Oslo"}')]

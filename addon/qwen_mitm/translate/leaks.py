@@ -38,10 +38,12 @@ class Leaks:
     also drafts in its thoughts what it then does.
     """
 
-    def __init__(self, *, think_tags: bool, offered: Mapping[str, JsonObject]) -> None:
+    def __init__(
+        self, *, think_tags: bool, offered: Mapping[str, JsonObject], quotes_in_code: bool = False
+    ) -> None:
         self._tags = ThinkTags() if think_tags else None
-        self._calls = XmlCalls(offered)
-        self._drafts = XmlCalls(offered)
+        self._calls = XmlCalls(offered, quotes_in_code=quotes_in_code)
+        self._drafts = XmlCalls(offered, quotes_in_code=quotes_in_code)
         self._drafted: list[Call] = []
         self._answered = False
         """There was text or a call."""

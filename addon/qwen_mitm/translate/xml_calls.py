@@ -18,6 +18,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from qwen_mitm.translate.code_quotes import CodeQuotes
 from qwen_mitm.translate.events import encode_json
 from qwen_mitm.translate.schema_values import MODEL_JSON, typed_value
 from qwen_mitm.wire.response_object import JsonObject
@@ -81,9 +82,13 @@ class XmlCalls:
     first one of a text that begins with it, and after the last one belongs to the markup.
     """
 
-    def __init__(self, offered: Mapping[str, JsonObject]) -> None:
-        """``offered`` has the parameters' JSON schema of every tool that may be called."""
+    def __init__(self, offered: Mapping[str, JsonObject], *, quotes_in_code: bool = False) -> None:
+        """``offered`` has the parameters' JSON schema of every tool that may be called.
+
+        ``quotes_in_code``: what stands in Markdown code is quoted, and no call.
+        """
         self._offered = offered
+        self._quotes_in_code = quotes_in_code
         self._reset()
 
     def _reset(self) -> None:
@@ -98,6 +103,7 @@ class XmlCalls:
         self._may_close = False
         """The outer closing tag of the last call may follow."""
         self._rejected = 0
+        self._code = CodeQuotes()
 
     def feed(self, text: str) -> list[Text | Call]:
         """The pieces that are certain now; no text is empty."""
@@ -149,6 +155,9 @@ class XmlCalls:
 
     def _from_tag(self, text: str, tag: str, pieces: list[Text | Call], final: bool) -> str:
         """Reads what begins with this tag; the text that is left to look at."""
+        if self._quotes_in_code and self._code.is_open:
+            self._say(tag, pieces)
+            return text.removeprefix(tag)
         if tag == _CALL_END:
             if self._blank is not None and self._may_close:
                 self._blank = ""
@@ -162,6 +171,7 @@ class XmlCalls:
                 self._called = True
                 self._may_close = not closed
                 self._blank = ""
+                self._code = CodeQuotes()
                 return text[end:]
             case _Verdict.MORE if len(text) <= _MOST_HELD:
                 self._hold(text, in_call=len(text) > _LONGEST_HEAD)
@@ -172,6 +182,8 @@ class XmlCalls:
                 return text.removeprefix(tag)
 
     def _say(self, text: str, pieces: list[Text | Call]) -> None:
+        if self._quotes_in_code:
+            self._code.feed(text)
         if self._blank is not None:
             text = self._blank + text
             if not text.strip() and len(text) <= _MOST_BLANK:

@@ -71,7 +71,9 @@ class WebChatReader:
         """Why the answer failed."""
         self.parent_id: str | None = None
         self.usage: Usage | None = None
-        self._leaks = Leaks(think_tags=False, offered=offered) if offered else None
+        # A model that was told in words how to call also quotes calls: those that a file holds.
+        leaks = Leaks(think_tags=False, offered=offered, quotes_in_code=True)
+        self._leaks = leaks if offered else None
         self._on_end = on_end
         self._redact = redact
         self._stream = EventStreamDecoder()
