@@ -1,3 +1,4 @@
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -259,3 +260,19 @@ async def test_the_real_connection_follows_no_redirect_and_is_http1() -> None:
 
 def test_pauses_are_never_longer_than_the_policy_says() -> None:
     assert [RetryPolicy().pause(number, 1.0) for number in range(6)] == [1, 2, 4, 8, 10, 10]
+
+
+async def test_cookies_that_the_site_sets_are_not_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(Simulator(tls=False))
+        headers = {"set-cookie": "token=fake-fresh-cookie"}
+        made = {"success": True, "data": {"id": CHAT_ID}}
+        simulator.web.script(new=[{"body": json.dumps(made), "headers": headers}])
+        http = await stack.enter_async_context(open_http(trust_env=False))
+        client = WebChatClient(http, simulator.url, LOGIN)
+        assert await client.create_chat(model="m", key="0123456789") == CHAT_ID
+    assert "/api/v2/chats/new" in caplog.text
+    assert "fake-fresh-cookie" not in caplog.text

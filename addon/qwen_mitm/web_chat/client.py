@@ -6,6 +6,7 @@ No browser is imitated. A page in the place of an answer is the end of it (error
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import ssl
 import time
@@ -96,6 +97,8 @@ async def open_http(*, trust_env: bool = True) -> AsyncIterator[httpx.AsyncClien
             follow_redirects=False,
             trust_env=trust_env,
         )
+        # It tells the log of every answer's headers: new cookies are among them.
+        logging.getLogger("httpcore").setLevel(logging.INFO)
     except (OSError, ValueError, ImportError, httpx.InvalidURL):
         # Its address may hold a password.
         raise Unavailable(
