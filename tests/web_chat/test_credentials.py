@@ -202,3 +202,9 @@ def test_processes_that_write_at_once_lose_nothing(safe: Safe) -> None:
         tokens = connection.execute("SELECT DISTINCT token FROM qwen_credentials").fetchall()
     connection.close()
     assert len(tokens) == 30
+
+
+@pytest.mark.parametrize("token", ["acw_tc=fake; x-ap=fake", "a b", "a,b"])
+def test_cookies_in_the_place_of_the_token_are_noticed(token: str) -> None:
+    with pytest.raises(ValueError, match="one word"):
+        read_credentials(token, "fake-umidtoken==")

@@ -95,6 +95,8 @@ def read_credentials(token: str, cookies: str) -> Credentials:
     """
     cookies = re.sub(r"^\s*cookie:\s*", "", cookies, flags=re.IGNORECASE)
     token = re.sub(r"^\s*bx-umidtoken:\s*", "", token, flags=re.IGNORECASE)
+    if re.search(r"[\s;,]", token.strip()):
+        raise ValueError("a bx-umidtoken is one word")
     if "=" not in cookies:
         raise ValueError("cookies look like name=value; name=value")
     return Credentials(
