@@ -117,3 +117,53 @@ def test_a_429_is_a_limit_also_without_words() -> None:
 def test_an_answer_is_no_refusal() -> None:
     assert refusal_in(b'{"success":true,"data":{"id":"c"}}') is None
     assert refusal_in(b"hello") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"ret":["FAIL_SYS_USER_VALIDATE","RGV587_ERROR::SM::x"],"data":{"url":"https://h/punish"}}',
+        b'{"ret":["RGV587_ERROR::SM::x"]}',
+        b'{"rgv587_flag":"sm","url":"https://chat.qwen.ai:443//_____tmd_____/punish?x5secdata=1"}',
+    ],
+)
+def test_a_captcha_in_json_means_blocked_credentials(body: bytes) -> None:
+    assert isinstance(error_in(body), CredentialsBlocked)
+    assert refusal_in(b'{"ret":["SUCCESS::ok"],"data":{"id":"c"}}') is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["the input exceeds the context window: too many tokens", "upper limit of the context length"],
+)
+def test_a_conversation_that_is_too_long_pauses_no_account(words: str) -> None:
+    error = error_in(refusal("invalid", words))
+    assert isinstance(error, NotAccepted)
+    assert error.code == "context_length_exceeded"
+    assert isinstance(error_in(refusal("RateLimited", words)), RateLimited)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"success":false,"data":"token has expired"}',
+        b'{"success":false,"message":"token has expired"}',
+        b'{"success":false,"code":"Unauthorized","data":{}}',
+        b'{"code":"Unauthorized","message":"token has expired"}',
+    ],
+)
+def test_reasons_are_read_wherever_they_stand(body: bytes) -> None:
+    assert isinstance(error_in(body), CredentialsExpired)
+
+
+@pytest.mark.parametrize("num", ["1e400", "1" + "0" * 400, '"inf"', "true"])
+def test_hours_that_are_no_number_are_none(num: str) -> None:
+    body = b'{"success":false,"data":{"code":"RateLimited","num":%s}}' % num.encode()
+    error = error_in(body)
+    assert isinstance(error, RateLimited)
+    assert error.hours is None
+
+
+@pytest.mark.parametrize("words", ["This chat doesn't exist", "The conversation has been deleted"])
+def test_a_chat_that_was_deleted_is_known_by_other_words_too(words: str) -> None:
+    assert isinstance(error_in(refusal("Bad_Request", words)), ChainBroken)

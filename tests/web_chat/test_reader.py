@@ -242,3 +242,12 @@ def test_a_call_that_the_model_quotes_from_a_file_is_not_made() -> None:
     assert (text_of(parts), calls_of(parts)) == (quoted, [])
     parts = read(created(), piece(f"{quoted}I look.\n{CALL % 'Oslo'}"), finished(), offered=True)
     assert calls_of(parts) == [("get_weather", '{"city":"Oslo"}')]
+
+
+@pytest.mark.parametrize("form", ["%s", "data: %s\n\n"])
+def test_a_captcha_in_json_is_a_page(form: str) -> None:
+    captcha = '{"ret":["FAIL_SYS_USER_VALIDATE"],"data":{"url":"https://h/punish?x5secdata=1"}}'
+    reader = WebChatReader(offered={})
+    reader.feed((form % captcha).encode())
+    reader.end()
+    assert isinstance(reader.trouble, CredentialsBlocked)

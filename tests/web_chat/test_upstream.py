@@ -240,3 +240,20 @@ async def test_the_environment_is_taken_at_the_start(
         assert said in caplog.text
         assert "fake-" not in caplog.text
         assert desk.web.credentials.is_valid() == (cookies == COOKIES)
+
+
+async def test_a_chat_that_is_not_found_begins_anew_with_everything(desk: Desk) -> None:
+    await desk.say(chat(BLUE))
+    turn = await desk.prepare(chat(*history(desk), WHICH))
+    trouble = turn.ended(Refused(404, {}, b'{"detail":"Not Found"}'))
+    assert isinstance(trouble, ChainBroken)
+    assert trouble.again
+    assert await desk.say(chat(*history(desk), WHICH)) == "Your favourite colour is blue."
+    assert len(desk.turns()) == 2
+
+
+async def test_an_address_that_is_not_found_is_no_chat_that_was_deleted(desk: Desk) -> None:
+    turn = await desk.prepare(chat(BLUE))
+    trouble = turn.ended(Refused(404, {}, b'{"detail":"Not Found"}'))
+    assert trouble is not None
+    assert not isinstance(trouble, ChainBroken)

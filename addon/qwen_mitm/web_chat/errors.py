@@ -32,7 +32,9 @@ LOGIN: Final = "Run: qwen-mitm login --provider web-chat"
 #: Longer than any limit that has been seen.
 _MOST_HOURS: Final = 24 * 31
 _LONGEST_DETAILS: Final = 300
-_WAF: Final = re.compile(r"aliyun_?waf|baxia|captcha|punish|FAIL_SYS_USER_VALIDATE", re.IGNORECASE)
+_WAF: Final = re.compile(
+    r"aliyun_?waf|baxia|captcha|punish|FAIL_SYS_USER_VALIDATE|RGV587_ERROR", re.IGNORECASE
+)
 _PAGE: Final = re.compile(r"\s*(?:<!doctype|<html|<head|<script|<body|<!--|<meta)", re.IGNORECASE)
 
 
@@ -196,16 +198,19 @@ def refusal_in(body: bytes) -> WebChatError | None:
 
 
 _NO_CHAIN: Final = re.compile(
-    r"\b(?:parent_?id|chat(?:_?id)?|message)\b.{0,80}\bnot (?:exist|found)", re.IGNORECASE
+    r"\b(?:parent_?id|chat(?:_?id)?|message|conversation)\b.{0,80}"
+    r"(?:(?:\bnot|n['\u2019]t) (?:exist|found)|\bdeleted)",
+    re.IGNORECASE,
 )
 _NO_MODEL: Final = re.compile(r"\bmodel\b.{0,80}\bnot (?:exist|found|support)", re.IGNORECASE)
 _LOGGED_OUT: Final = re.compile(
     r"unauthori[sz]ed|not ?log(?:ged)? ?in|log ?in (?:again|first)|token.{0,20}(?:expired|invalid)"
-    r"|session (?:expired|invalid)|invalid token",
+    r"|session[ _](?:expired|invalid)|invalid token",
     re.IGNORECASE,
 )
 _TOO_LONG: Final = re.compile(
-    r"context.?length|range of input length|too long|exceeds? the .{0,30}(?:length|context|window)",
+    r"context.?(?:length|window)|range of input length|too long"
+    r"|exceeds? the .{0,30}(?:length|context|window)",
     re.IGNORECASE,
 )
 _RULES: Final = re.compile(r"data_?inspection|inappropriate content|content.{0,10}filter", re.I)
@@ -221,7 +226,11 @@ def refusal_error(refusal: Refusal) -> WebChatError:
     told = details or refusal.code or "no reason"
     if is_firewall(words):
         return blocked()
-    if _DAILY.search(words) or _LIMIT.search(words) or refusal.num is not None:
+    is_limit = refusal.num is not None or _LIMIT.search(refusal.code)
+    # It may speak of a limit, too, and the account is as good as it was.
+    if _TOO_LONG.search(words) and not is_limit:
+        return NotAccepted(f"chat.qwen.ai: {told}", code="context_length_exceeded")
+    if is_limit or _DAILY.search(words) or _LIMIT.search(words):
         hours = refusal.num if refusal.num and refusal.num > 0 else None
         when = f" It is back in {hours:g} hours." if hours else ""
         message = f"chat.qwen.ai has limited this account: {told}.{when}".replace("..", ".")
@@ -230,8 +239,6 @@ def refusal_error(refusal: Refusal) -> WebChatError:
         return UnknownModel(f"chat.qwen.ai has no such model: {told}")
     if _NO_CHAIN.search(words):
         return ChainBroken(f"chat.qwen.ai no longer has this chat: {told}")
-    if _TOO_LONG.search(words):
-        return NotAccepted(f"chat.qwen.ai: {told}", code="context_length_exceeded")
     if _RULES.search(words):
         return NotAccepted(f"chat.qwen.ai: {told}", code="content_filter")
     if _LOGGED_OUT.search(words):

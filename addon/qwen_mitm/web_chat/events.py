@@ -7,6 +7,7 @@ reads as absent.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -16,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from qwen_mitm.wire.chat import Usage
 from qwen_mitm.wire.error_body import read_json
 
+#: What the gateway calls a captcha.
+_CAPTCHA: Final = "FAIL_SYS_USER_VALIDATE"
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -38,11 +41,18 @@ def _object_or_absent(value: object) -> object:
     return value if isinstance(value, dict) else None
 
 
+def _data_or_absent(value: object) -> object:
+    return {"details": value} if isinstance(value, str) else _object_or_absent(value)
+
+
 def _number_or_absent(value: object) -> object:
-    try:
-        return float(value) if isinstance(value, int | float | str) else None
-    except ValueError:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _texts(value: object) -> object:
@@ -101,6 +111,7 @@ class _Data(_Sent):
     details: JsonValue = None
     num: Annotated[float | None, BeforeValidator(_number_or_absent)] = None
     id: _Text = None
+    url: _Text = None
     parent_id: _Text = None
     choices: Annotated[tuple[PhaseChoice, ...], BeforeValidator(_choices)] = ()
 
@@ -124,21 +135,29 @@ class Chunk(_Sent):
     usage: Annotated[Usage | None, BeforeValidator(_object_or_absent)] = None
     """Cumulative, on the chunks that have content and not on the last."""
     success: bool | None = None
-    data: Annotated[_Data | None, BeforeValidator(_object_or_absent)] = None
+    data: Annotated[_Data | None, BeforeValidator(_data_or_absent)] = None
     detail: JsonValue = None
     error: JsonValue = None
+    code: _Text = None
+    message: _Text = None
+    ret: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
+    """Of the provider's gateway, which answers in the place of the site."""
+    url: _Text = None
 
     @property
     def refusal(self) -> Refusal | None:
         if self.error:
             return _refusal_of(self.error)
+        data = self.data or _Data()
+        if "/punish" in (data.url or self.url or ""):
+            return Refusal(_CAPTCHA)
+        if self.ret and not any(one.startswith("SUCCESS") for one in self.ret):
+            return Refusal(details=" ".join(self.ret))
+        details = _words(data.details or self.message or self.detail)
         if self.success is False:
-            if self.data is None:
-                return Refusal(details=_words(self.detail))
-            return Refusal(_words(self.data.code), _words(self.data.details), self.data.num)
-        if self.detail and not self.choices:
-            return Refusal(details=_words(self.detail))
-        return None
+            return Refusal(_words(data.code) or self.code or "", details, data.num)
+        says_why = self.detail or (self.data is None and self.code and self.message)
+        return Refusal(self.code or "", details) if says_why and not self.choices else None
 
 
 def _refusal_of(error: JsonValue) -> Refusal:

@@ -31,6 +31,8 @@ from .errors import (
     ChainBroken,
     CredentialsExpired,
     CredentialsMissing,
+    ProtocolChanged,
+    Unavailable,
     WebChatError,
     refused,
 )
@@ -44,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 #: Other accounts may be asked meanwhile, so there is no point in trying long.
 POLICY = RetryPolicy(most=2, first_s=0.5, longest_s=2.0)
+#: A 404 that tells no more may mean a chat that was deleted at the site.
+_UNCLEAR = (ProtocolChanged, Unavailable)
 
 
 class WebChat:
@@ -195,7 +199,10 @@ class PreparedTurn:
         match outcome:
             case Refused(status, headers, body):
                 coding = headers.get("content-encoding", "identity")
-                return refused(status, headers, decoded(body, coding))
+                error = refused(status, headers, decoded(body, coding))
+                if status == 404 and self._session.parent_id and type(error) in _UNCLEAR:
+                    return ChainBroken(f"chat.qwen.ai no longer has this chat: {error.message}")
+                return error
             case FailedAnswer() | None:
                 return self.reader.trouble
             case Broken():
