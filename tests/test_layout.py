@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -286,6 +288,14 @@ def test_no_module_shadows_one_of_the_standard_library_at_the_top() -> None:
     importable = {path.stem for path in (ROOT / "addon").iterdir() if path.name[0] not in "._"}
     assert importable == {"main", PACKAGE}
     assert not importable & sys.stdlib_module_names
+
+
+def test_the_addon_starts_without_what_it_may_never_need() -> None:
+    names = "httpx", "openai", "rich", "typer", "segno", "trustme"
+    program = f"import sys, qwen_mitm.bridge; print(*{set(names)} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    command = [sys.executable, "-c", program]
+    assert subprocess.check_output(command, env=environment, text=True).split() == []
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import httpx
 from pydantic import SecretStr
 
 from qwen_mitm.accounts.model import Account, AccountFile
@@ -24,6 +24,9 @@ from qwen_mitm.settings import Settings
 from .errors import NeedsLogin, RefreshFailed
 from .messages import TOKEN_PATH, Fault, Fields, Post, Refusal, Reply, Tokens, Unreadable, read
 from .transport import open_client, send
+
+if TYPE_CHECKING:
+    import httpx
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,7 @@
-"""The authorization server over the network."""
+"""The authorization server over the network.
+
+httpx is imported when it is used: it takes a tenth of a second, and few accounts need it.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import certifi
-import httpx
 from pydantic import SecretStr
 
 from qwen_mitm import __version__
 
 from .device import Flow, Prompt, Wait
 from .messages import Answer, Fault, Post, Reply, Tokens
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Seconds for one request, all of it (qwen.md §2.2).
 TIMEOUT = 30.0
@@ -42,6 +48,8 @@ def open_client() -> httpx.Client:
         OSError: the certificates cannot be read.
         ValueError, ImportError: the proxy that the environment names cannot be used.
     """
+    import httpx
+
     return httpx.Client(
         http1=True,
         http2=False,
@@ -54,6 +62,8 @@ def open_client() -> httpx.Client:
 
 def send(client: httpx.Client, post: Post, *, timeout: float = TIMEOUT) -> Reply:
     """Send a form; whatever goes wrong on the way is a Fault."""
+    import httpx
+
     give_up = time.monotonic() + timeout
     try:
         # The one place where a token leaves its wrapper.
@@ -78,6 +88,8 @@ def send(client: httpx.Client, post: Post, *, timeout: float = TIMEOUT) -> Reply
 
 
 def _host(post: Post) -> str:
+    import httpx
+
     return httpx.URL(post.url).host or post.url
 
 

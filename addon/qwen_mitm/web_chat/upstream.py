@@ -13,16 +13,15 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import httpx
 
 from qwen_mitm.accounts.model import WEB_CHAT_URL, Account
 from qwen_mitm.exchange import Broken, FailedAnswer, Outcome, Refused, Send
 from qwen_mitm.wire.chat_request import ChatRequest
 from qwen_mitm.wire.encoding import decoded
 
-from .client import WebChatClient, open_http
 from .credentials import CredentialStore, StoredCredentials
 from .database import Database, DatabaseFault, database_path
 from .envelope import completion_payload, completion_target, request_headers
@@ -42,6 +41,9 @@ from .reader import Said, WebChatReader
 from .retry import RetryPolicy
 from .sessions import Session, Sessions
 
+if TYPE_CHECKING:
+    import httpx
+
 logger = logging.getLogger(__name__)
 
 #: Other accounts may be asked meanwhile, so there is no point in trying long.
@@ -59,7 +61,7 @@ class WebChat:
         *,
         now: Callable[[], float] = time.time,
         new_uuid: Callable[[], str] = lambda: str(uuid.uuid4()),
-        http: Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]] = open_http,
+        http: Callable[[], AbstractAsyncContextManager[httpx.AsyncClient]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -113,7 +115,11 @@ class WebChat:
         self, chat: ChatRequest, account: Account, credentials: StoredCredentials
     ) -> Session:
         base_url = account.endpoint(WEB_CHAT_URL)
-        async with self._http() as http:
+        # It brings httpx, which takes a tenth of a second; the streams go on meanwhile.
+        await asyncio.to_thread(import_module, "qwen_mitm.web_chat.client")
+        from .client import WebChatClient, open_http
+
+        async with (self._http or open_http)() as http:
             client = WebChatClient(
                 http,
                 base_url,
