@@ -45,8 +45,46 @@ def test_a_run_has_the_provider_and_the_model() -> None:
 def test_a_provider_of_the_persons_own_is_not_touched() -> None:
     own = parse('{"provider": {"qwen": {"models": {"mine": {}}}}, "model": "qwen/mine"}')
 
-    assert for_one_run(PROVIDER, [own], chosen=False) == {"small_model": "qwen/qwen3-coder-plus"}
-    assert for_one_run(PROVIDER, [own], chosen=True)["model"] == "qwen/qwen3-coder-plus"
+    # Their provider need not have any model but this one.
+    assert for_one_run(PROVIDER, [own], chosen=False) == {"small_model": "qwen/mine"}
+
+
+def test_the_model_that_is_named_for_a_run_is_added_to_a_provider_that_lacks_it() -> None:
+    own = parse('{"provider": {"qwen": {"models": {"mine": {}}}}, "model": "qwen/mine"}')
+
+    given = written(for_one_run(PROVIDER, [own], chosen=True))
+    assert given["model"] == "qwen/qwen3-coder-plus"
+    assert set(given["provider"]["qwen"]) == {"models"}
+    assert set(given["provider"]["qwen"]["models"]) == {"qwen3-coder-plus"}
+
+    listed = parse('{"provider": {"qwen": {"models": {"qwen3-coder-plus": {}}}}}')
+    assert "provider" not in for_one_run(PROVIDER, [listed], chosen=True)
+
+
+def test_lists_of_providers_let_ours_in_for_the_run() -> None:
+    own = parse('{"enabled_providers": ["other"], "disabled_providers": ["qwen", "third"]}')
+
+    given = for_one_run(PROVIDER, [own], chosen=False)
+    assert given["enabled_providers"] == ["other", "qwen"]
+    assert given["disabled_providers"] == ["third"]
+
+
+def test_agents_with_a_model_of_another_vendor_have_ours_for_the_run() -> None:
+    own: Document = {
+        "agent": {
+            "build": {"model": "other/model"},
+            "plan": {"model": "bridge/their-model"},
+            "mine": {"prompt": "Be kind."},
+        },
+        "mode": {"old": {"model": "other/model"}},
+        "provider": {"bridge": {"options": {"baseURL": "https://portal.qwen.ai/v1"}}},
+    }
+    ours = {"model": "qwen/qwen3-coder-plus"}
+
+    given = for_one_run(PROVIDER, [own], chosen=False)
+    assert given["agent"] == {"build": ours}
+    assert given["mode"] == {"old": ours}
+    assert for_one_run(PROVIDER, [own], chosen=True)["agent"] == {"build": ours, "plan": ours}
 
 
 def test_a_provider_at_the_claimed_host_counts_by_any_name() -> None:

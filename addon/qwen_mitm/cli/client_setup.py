@@ -54,7 +54,7 @@ def set_up(
     elif start.client == "opencode":
         own = list(_opencode_documents(env, Path.cwd()))
         given = opencode.for_one_run(_named(provider), own, chosen=chosen)
-        _need_models(provider, "model" in given)
+        _need_models(provider, opencode.has_our_model(given))
         inline = opencode.parse(env.get(opencode.VARIABLE, ""))
         changed[opencode.VARIABLE] = json.dumps(opencode.merged(inline, given))
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -42,18 +42,69 @@ def for_one_run(provider: Provider, own: Sequence[Document], *, chosen: bool) ->
 
     ``chosen``: the person named the model for this run.
     """
-    whole = stanza(provider)
-    del whole["$schema"]
-    named = _named_like_ours(own)
-    if named:
-        del whole["provider"]
-    usable = [*named, *_at(own, provider.base_url)]
-    for key in ("model", "small_model"):
-        theirs = next((value for one in reversed(own) if (value := one.get(key))), None)
-        # Theirs may be another vendor's, which is not what this run is for.
-        if not chosen and isinstance(theirs, str) and theirs.partition("/")[0] in usable:
-            del whole[key]
-    return whole
+    theirs: Document = {}
+    for document in own:
+        theirs = merged(theirs, document)
+    named = [NAME] if NAME in _providers(theirs) else []
+    usable = [] if chosen else [*named, *_at(theirs, provider.base_url)]
+    ours = f"{NAME}/{provider.default.name}"
+    given: Document = {}
+    # Theirs may be another vendor's, which is not what this run is for.
+    if not _is_at(theirs.get("model"), usable):
+        given["model"] = ours
+    if not _is_at(theirs.get("small_model"), usable):
+        given["small_model"] = given.get("model") or theirs["model"]
+    given |= _agents(theirs, usable, ours)
+    if not named:
+        given["provider"] = {NAME: _provider(provider)}
+    elif has_our_model(given):
+        given |= _missing_model(theirs, provider.default)
+    return given | _let_in(theirs)
+
+
+def has_our_model(given: Document) -> bool:
+    """Whether what ``for_one_run`` gave names the provider's default."""
+    return bool(given.keys() & {"model", "agent", "mode"})
+
+
+def _is_at(model: JsonValue, providers: Sequence[str]) -> bool:
+    return isinstance(model, str) and model.partition("/")[0] in providers
+
+
+def _agents(theirs: Document, usable: Sequence[str], ours: str) -> Document:
+    """Agents may have models of their own; ``mode`` is their older name."""
+    given: Document = {}
+    for key in ("agent", "mode"):
+        listed = theirs.get(key)
+        pinned: Document = {
+            name: {"model": ours}
+            for name, agent in (listed.items() if isinstance(listed, dict) else ())
+            if isinstance(agent, dict) and agent.get("model")
+            if not _is_at(agent["model"], usable)
+        }
+        if pinned:
+            given[key] = pinned
+    return given
+
+
+def _missing_model(theirs: Document, model: Model) -> Document:
+    """For a provider of the person's own that does not list it."""
+    settings = _providers(theirs)[NAME]
+    listed = settings.get("models") if isinstance(settings, dict) else None
+    if isinstance(listed, dict) and model.name in listed:
+        return {}
+    return {"provider": {NAME: {"models": {model.name: _model(model)}}}}
+
+
+def _let_in(theirs: Document) -> Document:
+    """What keeps a provider out, without that; lists are replaced, not merged."""
+    given: Document = {}
+    enabled, disabled = theirs.get("enabled_providers"), theirs.get("disabled_providers")
+    if isinstance(enabled, list) and NAME not in enabled:
+        given["enabled_providers"] = [*enabled, NAME]
+    if isinstance(disabled, list) and NAME in disabled:
+        given["disabled_providers"] = [name for name in disabled if name != NAME]
+    return given
 
 
 def parse(text: str) -> Document:
@@ -99,22 +150,16 @@ def _model(model: Model) -> Document:
     return document
 
 
-def _providers(own: Iterable[Document]) -> Iterable[tuple[str, JsonValue]]:
-    for document in own:
-        listed = document.get("provider")
-        if isinstance(listed, dict):
-            yield from listed.items()
+def _providers(document: Document) -> Document:
+    listed = document.get("provider")
+    return listed if isinstance(listed, dict) else {}
 
 
-def _named_like_ours(own: Iterable[Document]) -> list[str]:
-    return [NAME] if any(name == NAME for name, _ in _providers(own)) else []
-
-
-def _at(own: Iterable[Document], base_url: str) -> list[str]:
+def _at(document: Document, base_url: str) -> list[str]:
     """The person's providers at the host that the proxy claims, whatever they are called."""
     host = urlsplit(base_url).netloc
     found = []
-    for name, settings in _providers(own):
+    for name, settings in _providers(document).items():
         options = settings.get("options") if isinstance(settings, dict) else None
         url = options.get("baseURL") if isinstance(options, dict) else None
         if isinstance(url, str) and urlsplit(url).netloc == host:
