@@ -27,8 +27,8 @@ TOOLS = [
 ASK = 'call:get_weather{"city": "Köln 🌧"} call:get_time{"tz": "CET"}'
 CALLS = [("get_weather", {"city": "Köln 🌧"}), ("get_time", {"tz": "CET"})]
 
-#: Behaviours that need an argument, a gate or a limit, or that never end: tested elsewhere.
-ELSEWHERE = {"limit", "gate", "hold", "hang", "hang-after", "paced"}
+#: Behaviours that need an argument, a gate, a limit or the Responses API, or that never end.
+ELSEWHERE = {"limit", "gate", "hold", "hang", "hang-after", "paced", "response-failed"}
 #: Seconds, where the default is too long for a test.
 BRIEFLY = dict.fromkeys(
     ["silent", "silent-head", "heartbeats", "heartbeats-first", "late-head"], "-0.02"
