@@ -85,6 +85,9 @@ class LayerDriver:
         self.max_streams = 1_000
         self.hanging: list[commands.OpenConnection] = []
         self.wakeups: list[commands.RequestWakeup] = []
+        self.writes: list[bytes] = []
+        """To the client."""
+        self.upstream_writes: list[bytes] = []
         self._queue: deque[events.Event] = deque()
         self._busy = False
         self.client = Client(
@@ -248,10 +251,12 @@ class LayerDriver:
 
     def _send(self, connection: Connection, data: bytes) -> None:
         if connection is self.client:
+            self.writes.append(data)
             self.peer.receive(data)
             if answer := self.peer.data_to_send():
                 self.later(events.DataReceived(connection, answer))
         elif connection.connected:
+            self.upstream_writes.append(data)
             self._upstream(connection).receive(data)
 
     def _close(self, command: commands.CloseConnection) -> None:

@@ -192,6 +192,29 @@ def test_what_one_read_brought_is_written_in_one_piece(upstream: Version) -> Non
     assert answer.body == b"<one><twothree>"
 
 
+@both_sides
+def test_the_head_leaves_with_the_first_events(client: Version, upstream: Version) -> None:
+    driver = drive(FakeExchange(), client=client, upstream=upstream)
+    driver.request()
+    (attempt,) = driver.attempts
+    driver.writes.clear()
+    attempt.head(200)
+    attempt.data(b"one")
+    attempt.data(b"two")
+    assert [b"<one>" in write for write in driver.writes] == [True, False]
+
+
+def test_a_request_leaves_in_one_write_unless_it_is_large() -> None:
+    driver = drive(FakeExchange([send(body=b"{}")]), FakeExchange([send(body=b"x" * 80_000)]))
+    for _ in range(2):
+        driver.request()
+        driver.attempts[-1].answer(200, b"one")
+    small, head, body = driver.upstream_writes
+    assert small.endswith(b"\r\n\r\n{}")
+    assert head.endswith(b"\r\n\r\n")
+    assert body == b"x" * 80_000
+
+
 def test_frames_of_streams_side_by_side_are_joined_each_with_its_own() -> None:
     driver = drive(FakeExchange(), FakeExchange(), client="h2", upstream="h2")
     answers = [driver.request(), driver.request()]

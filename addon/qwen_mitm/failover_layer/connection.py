@@ -23,8 +23,40 @@ from .http2 import JoiningH2Connection
 from .stream import TICK_S, Commands, Ending, FailoverStream, Gateway, Tick, nothing
 from .websocket import Socket
 
+#: Joining more would copy more than it saves.
+LARGEST_JOINED = 64 * 1024
 #: Those of all connections.
 LAYERS: weakref.WeakSet[FailoverLayer] = weakref.WeakSet()
+
+
+def in_few_writes(stock: Commands) -> Commands:
+    """Join what one event writes to a connection: a head and its body, an answer and its end.
+
+    mitmproxy makes a system call, and with TLS a record, of each ``SendData``. What stands between
+    two of them keeps its place, so nothing waits.
+    """
+    held: list[commands.SendData] = []
+    size = 0
+    for command in stock:
+        if isinstance(command, commands.SendData):
+            size += len(command.data)
+            if held and (size > LARGEST_JOINED or command.connection is not held[0].connection):
+                yield _as_one(held)
+                held, size = [], len(command.data)
+            held.append(command)
+            continue
+        if held:
+            yield _as_one(held)
+            held, size = [], 0
+        yield command
+    if held:
+        yield _as_one(held)
+
+
+def _as_one(writes: list[commands.SendData]) -> commands.SendData:
+    if len(writes) == 1:
+        return writes[0]
+    return commands.SendData(writes[0].connection, b"".join(write.data for write in writes))
 
 
 class FailoverLayer(HttpLayer):
@@ -64,6 +96,8 @@ class FailoverLayer(HttpLayer):
             # mitmproxy looks for the stream of an HTTP/1.1 connection here, and there is none.
             return self._refuse_injection()
         stock: Commands = super()._handle_event(event)
+        if self.active:
+            return in_few_writes(stock)
         return self._start(stock) if isinstance(event, events.Start) else stock
 
     def _start(self, stock: Commands) -> Commands:
