@@ -45,6 +45,7 @@ from qwen_mitm.oauth.transport import open_client
 from qwen_mitm.outward import Outward, Via
 from qwen_mitm.recent_conversations import RecentConversations
 from qwen_mitm.reporting import Reports, reports_to_starter, request_refused, turn_ended
+from qwen_mitm.reports import WORKER_VARIABLE
 from qwen_mitm.responses_file import responses_path, state_home
 from qwen_mitm.responses_store import ResponsesStore
 from qwen_mitm.seal import Seal, installed_seal, key_path
@@ -149,8 +150,15 @@ class QwenBridge:
 
     def _open_accounts(self, path: Path) -> None:
         store = AccountStore(path)
-        # Processes that share the file need not all begin with the same account.
-        self._ledger = Ledger(store, self._get_settings, os.environ, _now_ms, start=os.getpid())
+        self._ledger = Ledger(
+            store,
+            self._get_settings,
+            os.environ,
+            _now_ms,
+            # Processes that share the file need not all begin with the same account.
+            start=os.getpid(),
+            has_twins=WORKER_VARIABLE in os.environ,
+        )
         self._refresher = Refresher(store, open_client, self._get_settings, _now_ms)
         self._attempts = Attempts(
             self._ledger, self._refresher, self._get_settings, _now_ms, self._web_chat

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 #: ``port/word``.
 VARIABLE: Final = "QWEN_MITM_REPORTS"
-#: ``number/count``, where several proxies share a port.
+#: ``number/count``; it is there where several proxies share a port.
 WORKER_VARIABLE: Final = "QWEN_MITM_WORKER"
 #: The descriptor of the socket that they all listen at, where each cannot have its own.
 LISTENER_VARIABLE: Final = "QWEN_MITM_LISTENER"

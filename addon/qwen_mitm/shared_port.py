@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from qwen_mitm.reports import LISTENER_VARIABLE
+from qwen_mitm.reports import LISTENER_VARIABLE, WORKER_VARIABLE
 
 #: macOS and the BSDs know SO_REUSEPORT, too, but give all connections to one of the sockets.
 HAVE_SOCKETS_OF_THEIR_OWN: Final = sys.platform == "linux"
@@ -62,6 +62,8 @@ def main() -> None:
 
     from qwen_mitm.failover_layer.listening import share_ports
 
+    # Who starts them one by one need not number them.
+    os.environ.setdefault(WORKER_VARIABLE, "1/1")
     descriptor = os.environ.pop(LISTENER_VARIABLE, "")
     if descriptor:
         share_ports(socket.socket(fileno=int(descriptor)))

@@ -188,6 +188,24 @@ def test_a_conversation_that_moved_stays_where_it_went() -> None:
     assert choose(pool, three, "sticky", conversation="x", now=NOW + HOUR - 1) == second
 
 
+def test_pools_of_several_processes_settle_a_conversation_at_the_same_account() -> None:
+    five = accounts(5)
+    pools = [Pool(start=start, has_twins=True) for start in range(3)]
+    homes = {}
+    for conversation in (f"c{n}" for n in range(200)):
+        (homes[conversation],) = {
+            choose(pool, five, "sticky", conversation=conversation) for pool in pools
+        }
+
+    assert len(homes) == 200
+    assert min(Counter(homes.values()).values()) > 200 / 5 / 2
+
+    left = [one for one in five if one.name != "a0"]
+    for conversation, home in homes.items():
+        (now_at,) = {choose(pool, left, "sticky", conversation=conversation) for pool in pools}
+        assert now_at == home or home == "a0"
+
+
 def test_without_a_conversation_sticky_goes_round() -> None:
     pool, three = Pool(), accounts(3)
     assert {choose(pool, three, "sticky") for _ in range(3)} == {"a0", "a1", "a2"}

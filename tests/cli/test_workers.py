@@ -156,27 +156,32 @@ def write_accounts(path: Path, simulator: SimulatorProcess, names: Sequence[str]
     path.chmod(0o600)
 
 
-def test_a_limit_that_one_worker_meets_is_known_to_the_other_a_second_later(
+def test_workers_agree_on_the_account_of_a_conversation_and_learn_of_its_limit_from_each_other(
     runner: Runner, simulator: SimulatorProcess
 ) -> None:
     runner.env.clear()
     accounts = runner.home / "accounts.json"
-    write_accounts(accounts, simulator, ["limited", "good"])
-    words = ["--accounts-file", str(accounts), "--set", "qwen_rotation_strategy=sequential"]
+    write_accounts(accounts, simulator, ["a", "b"])
+    words = ["--accounts-file", str(accounts), "--set", "qwen_rotation_strategy=sticky"]
     with running(runner, *words) as run:
         one, other = run.clients()
-        for http in (one, other):
-            ask(http)
+        for number in range(8):
+            for http in (one, other):
+                ask(http, prompt_cache_key=f"conversation-{number}")
+        served = [request["account"] for request in simulator.requests()]
+        limited = served[0]
         simulator.script(
-            [{"behaviour": "429+retry-after-60", "bearer": "fake-key-limited", "times": None}]
+            [{"behaviour": "429+retry-after-60", "bearer": f"fake-key-{limited}", "times": None}]
         )
-        ask(one)
+        ask(one, prompt_cache_key="conversation-0")
         wait_until(lambda: "cooldown" in accounts.read_text())
         wait_until(lambda: time.time() - accounts.stat().st_mtime > 1)
-        ask(other)
+        ask(other, prompt_cache_key="conversation-0")
 
+    assert served[::2] == served[1::2]
+    (free,) = {"a", "b"} - {limited}
     asked = [(request["account"], request["status"]) for request in simulator.requests()]
-    assert asked == [("limited", 200)] * 2 + [("limited", 429), ("good", 200), ("good", 200)]
+    assert asked[16:] == [(limited, 429), (free, 200), (free, 200)]
 
 
 KILL_ONE = f"""

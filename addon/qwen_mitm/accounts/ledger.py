@@ -42,9 +42,10 @@ class Ledger:
         clock_ms: Callable[[], int],
         *,
         start: int = 0,
+        has_twins: bool = False,
     ) -> None:
         self.store = store
-        self.pool = Pool(start=start)
+        self.pool = Pool(start=start, has_twins=has_twins)
         self._settings = settings
         self._env = env
         self._clock_ms = clock_ms

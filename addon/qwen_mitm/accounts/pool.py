@@ -33,11 +33,13 @@ class Pool:
     """Chooses accounts.
 
     ``start`` is where the rotation begins, so that several processes need not begin with the same
-    account.
+    account. ``has_twins`` are processes that get the turns of the same conversations: where one
+    lives is then drawn by its name, and all come to the same account without a word.
     """
 
-    def __init__(self, *, start: int = 0) -> None:
+    def __init__(self, *, start: int = 0, has_twins: bool = False) -> None:
         self._start = start
+        self._has_twins = has_twins
         self.writing = False
         """The accounts were read while what was learned was on its way to the disk."""
         self._accounts: Sequence[Account] = ()
@@ -211,10 +213,18 @@ class Pool:
             return None
         place = self._to_probe(roster, tried, now)
         if place is None:
-            place = self._less_settled(roster, first, roster.next_free(tried, after=first))
+            place = self._new_home(roster, conversation, tried, first)
             roster.move_to(first)
         self._homes.settle(conversation, roster.accounts[place].name, now)
         return place
+
+    def _new_home(
+        self, roster: Roster, conversation: str, tried: Collection[str], first: int
+    ) -> int:
+        drawn = roster.drawn_free(conversation, tried) if self._has_twins else None
+        if drawn is not None:
+            return drawn
+        return self._less_settled(roster, first, roster.next_free(tried, after=first))
 
     def _less_settled(self, roster: Roster, first: int, second: int | None) -> int:
         """Whichever of the next two accounts has fewer conversations.

@@ -5,6 +5,7 @@ The accounts are looked at once; then each waits in a heap until its standing ma
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -163,6 +164,20 @@ class Roster:
             if self.accounts[place].name not in tried:
                 return place
         return None
+
+    def drawn_free(self, lot: str, tried: Collection[str]) -> int | None:
+        """The same one of the free accounts for a lot, wherever it is drawn.
+
+        When accounts come or go, only the lots of those move (rendezvous hashing).
+        """
+
+        def rank(place: int) -> bytes:
+            name = self.accounts[place].name
+            ticket = f"{name}\n{lot}".encode("utf-8", "replace")
+            return hashlib.blake2b(ticket, digest_size=8).digest()
+
+        untried = (place for place in self._free if self.accounts[place].name not in tried)
+        return max(untried, key=rank, default=None)
 
     def stay(self, tried: Collection[str]) -> int | None:
         """The account that the rotation is at while that is free, else the next."""

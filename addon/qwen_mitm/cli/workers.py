@@ -79,6 +79,7 @@ class Workers:
         self._ended: SimpleQueue[_Place | None] = SimpleQueue()
         self._all_gone = threading.Event()
         self._replacing = threading.Thread(target=self._replace_the_ended, daemon=True)
+        self._replacing.start()
 
     @property
     def url(self) -> str:
@@ -91,7 +92,6 @@ class Workers:
             ProxyFailure: one of them did not start.
         """
         began = time.monotonic()
-        self._replacing.start()
         first, *others = self._places
         proxy = self._begin(first)
         # Two that make mitmproxy's authority at a time would make two.

@@ -316,6 +316,11 @@ def test_a_reverse_proxy_is_reached_by_its_own_address() -> None:
     assert ended(facts) == {"ca": "not_checked", "env.proxy": "not_checked"}
 
 
+def test_the_worker_that_answered_is_named() -> None:
+    (found,) = (c for c in examine(with_status(pid=7, worker=2, workers=4)) if c.id == "proxy")
+    assert "worker 2 of 4, process 7" in found.message
+
+
 def test_what_a_person_reads_has_each_advice_below_its_finding() -> None:
     found = examine(replace(WELL, upgrade=500))
     printed = [line.plain for line in lines(found)]
