@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from bench.jobs import Failed, Paced, Route, Series
 from bench.processes import LOOPBACK, free_port, listening, process, running
 from bench.workloads import UPSTREAM_KEY, Api
+from qwen_mitm.cli.launch import Launch
 
 type Program = Literal["mitmdump", "mitmweb"]
 type Mode = Literal["reverse", "connect"]
@@ -69,7 +70,7 @@ class Lane:
 class Bench:
     """All processes of one run, as a context manager; `folder` holds their files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pinned: bool = True) -> None:
         self._folder = folder
         self._confdir = folder / "confdir"
         self._home = folder / "home"
@@ -79,6 +80,8 @@ class Bench:
         # Systems on one core, what drives them on the others: they do not take turns then.
         cores = sorted(os.sched_getaffinity(0))
         self._system_cores, self._driver_cores = cores[:1], cores[1:] or cores
+        if not pinned:
+            self._system_cores = self._driver_cores = cores
         self.lanes: list[Lane] = []
 
     def __enter__(self) -> "Bench":
@@ -129,6 +132,26 @@ class Bench:
         if line.startswith('{"error":'):
             raise BenchError(Failed.model_validate_json(line).error)
         return result.model_validate_json(line)
+
+    def launch(self) -> Launch:
+        """The subject in reverse mode, as `qwen-mitm run` starts it."""
+        upstream = f"https://{LOOPBACK}:{self._ports['tls']}"
+        account = {"QWEN_API_KEY": UPSTREAM_KEY, "QWEN_API_BASE_URL": f"{upstream}/v1"}
+        return Launch(
+            mode=f"reverse:{upstream}",
+            options=[
+                f"confdir={self._confdir}",
+                f"ssl_verify_upstream_trusted_ca={self._ca}",
+                f"qwen_hosts={upstream}",
+                "qwen_quiet_mode=true",
+            ],
+            env=self._environment() | account,
+            folder=self._home,
+        )
+
+    def route_at(self, port: int) -> Route:
+        """To a subject in reverse mode."""
+        return self._route(SYSTEMS[SUBJECT], "reverse", port)
 
     def logs(self) -> dict[str, str]:
         """What the processes complained of, by name."""
