@@ -2,6 +2,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from bench.plot import plot
@@ -49,6 +50,8 @@ def measure(options: argparse.Namespace) -> None:
     ):
         bench.start([SYSTEMS[name] for name in names], MODES)
         for scenario in todo:
+            if options.rounds is not None:
+                scenario = replace(scenario, rounds=min(scenario.rounds, options.rounds))
             rows += scenario.run(bench)
         logs = bench.logs()
     sys.stdout.write(f"{facts()}, {time.monotonic() - started:.0f} s\n\n")
@@ -65,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="What the addon costs.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute")
     parser.add_argument("--full", action="store_true", help="memory over 10,000 requests")
+    parser.add_argument("--rounds", type=int, metavar="N", help="at most so many rounds of each")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="the curves, as an SVG")
     parser.add_argument("--only", metavar="NAMES", help="scenarios, by comma: burst,short")
     parser.add_argument(
