@@ -13,6 +13,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,7 +65,7 @@ from qwen_mitm.sockets import Sockets
 from qwen_mitm.status import STATUS_HOST, Skew
 from qwen_mitm.status import answer as status_answer
 from qwen_mitm.turn import Turn
-from qwen_mitm.web_chat.upstream import WebChat
+from qwen_mitm.web_chat.on_demand import WebChatOnDemand
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class QwenBridge:
         self._recent = RecentConversations()
         self._outward = Outward({})
         self._sockets = Sockets()
-        self._web_chat = WebChat(os.environ)
+        self._web_chat = WebChatOnDemand(os.environ)
         self._reports: Reports | None = None
         self._open_accounts(accounts_path(self.settings, os.environ))
         self._store = _open_responses(self.settings)
@@ -180,7 +181,8 @@ class QwenBridge:
         self._inspector.running()
         hosting.warn_of_risks(self._ledger)
         hosting.trust_more(os.environ, state_home(os.environ))
-        self._web_chat.adopt_environment()
+        with suppress(BridgeError):  # hosting.warn_of_risks has told of it.
+            self._web_chat.begin(self._ledger.accounts())
         hosts = ", ".join(str(origin) for origin in self.settings.origins)
         logger.info("qwen-mitm rewrites Responses requests to %s.", hosts)
         if self._reports:

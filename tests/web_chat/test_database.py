@@ -112,3 +112,12 @@ def test_a_file_that_is_kept_open_may_be_replaced(tmp_path: Path) -> None:
         assert database.path.exists()
     finally:
         database.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    database = Database(tmp_path / "web.sqlite")
+    assert count(database) == 0
+    database.path.chmod(0o644)
+    assert count(database) == 0
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
