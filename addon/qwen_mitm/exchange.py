@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from pydantic import SecretStr
+
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.wire.chat import Failure
 
@@ -30,6 +32,8 @@ class Send:
     target: str
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    secrets: tuple[SecretStr, ...] = ()
+    """What else than the bearer may not be quoted by anybody who is answered."""
 
 
 @dataclass(frozen=True, slots=True)

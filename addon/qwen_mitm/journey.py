@@ -97,7 +97,7 @@ class Journey:
         self.began_at = clock()
         self.first_event_at: float | None = None
         self.upstream_fields: HeaderFields = ()
-        self._credential = SecretStr("")
+        self._secrets: tuple[SecretStr, ...] = ()
         """What the upstream must not be quoted with."""
 
     @property
@@ -118,9 +118,8 @@ class Journey:
     def sent(self, send: Send) -> None:
         """An attempt goes out."""
         url = f"{send.scheme}://{send.host}:{send.port}{send.target}"
-        self._credential = SecretStr(
-            (header_value(send.headers, b"authorization") or "").removeprefix("Bearer ")
-        )
+        bearer = (header_value(send.headers, b"authorization") or "").removeprefix("Bearer ")
+        self._secrets = (*send.secrets, SecretStr(bearer))
         attempt = AttemptRecord(send.account, url, self.clock(), provider=self.provider)
         self.attempts.append(attempt)
 
@@ -146,15 +145,15 @@ class Journey:
                 attempt.failure = message
                 said = b""
             case FailedAnswer(failure):
-                attempt.failure = redacted_failure(failure, self._credential).message
+                attempt.failure = redacted_failure(failure, self._secrets).message
                 said = self.said_upstream()
-        kept = redacted_bytes(said, self._credential)[:ERROR_BODY_LIMIT]
+        kept = redacted_bytes(said, self._secrets)[:ERROR_BODY_LIMIT]
         attempt.error_body = kept.decode("utf-8", "replace")
 
     def said_upstream(self) -> bytes:
         """The upstream's answer as far as it is kept, decoded and without the account's key."""
         coding = header_value(self.upstream_fields, b"content-encoding") or "identity"
-        return redacted_bytes(decoded(self.upstream.body(), coding), self._credential)
+        return redacted_bytes(decoded(self.upstream.body(), coding), self._secrets)
 
     def summary(self) -> dict[str, JsonValue]:
         """What is kept in saved flows: JSON-like values, nothing secret."""

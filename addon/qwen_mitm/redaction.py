@@ -23,9 +23,12 @@ def redacted(text: str, secrets: Iterable[SecretStr]) -> str:
     return text
 
 
-def redacted_bytes(data: bytes, secret: SecretStr) -> bytes:
-    value = secret.get_secret_value().encode()
-    return data.replace(value, SUBSTITUTE.encode()) if len(value) >= SHORTEST else data
+def redacted_bytes(data: bytes, secrets: Iterable[SecretStr]) -> bytes:
+    for secret in secrets:
+        value = secret.get_secret_value().encode()
+        if len(value) >= SHORTEST:
+            data = data.replace(value, SUBSTITUTE.encode())
+    return data
 
 
 def redact_error(error: BridgeError, secrets: Iterable[SecretStr]) -> None:
@@ -38,8 +41,8 @@ def redact_error(error: BridgeError, secrets: Iterable[SecretStr]) -> None:
     error.headers = {name: redacted(value, secrets) for name, value in error.headers.items()}
 
 
-def redacted_failure(failure: Failure, secret: SecretStr) -> Failure:
-    found = [secret]
+def redacted_failure(failure: Failure, secrets: Iterable[SecretStr]) -> Failure:
+    found = list(secrets)
     return replace(
         failure,
         message=redacted(failure.message, found),

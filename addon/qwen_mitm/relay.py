@@ -108,7 +108,7 @@ class Relay(Journey):
     def refusal(self, refused: Refused, max_retry_after: float) -> BridgeError:
         """The upstream's own answer, but for a key that it quotes."""
         body = decoded(refused.body, refused.headers.get("content-encoding", "identity"))
-        body = redacted_bytes(body, self._credential)
+        body = redacted_bytes(body, self._secrets)
         told = refusal(refused.status, refused.headers, body, max_retry_after=max_retry_after)
         return PassedOn(told, refused.status, refused.headers, body)
 

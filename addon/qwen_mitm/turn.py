@@ -135,7 +135,7 @@ class Turn(Journey):
         return refusal(
             refused.status,
             refused.headers,
-            redacted_bytes(decoded(refused.body, encoding), self._credential),
+            redacted_bytes(decoded(refused.body, encoding), self._secrets),
             max_retry_after=max_retry_after,
         )
 
@@ -193,7 +193,7 @@ class Turn(Journey):
         return _verdict(self._answering.offer_end())
 
     def _cleaned(self, failure: Failure) -> Failure:
-        failure = redacted_failure(failure, self._credential)
+        failure = redacted_failure(failure, self._secrets)
         message = without_long_wait(failure.message, self._longest_wait_s)
         return replace(failure, message=message)
 

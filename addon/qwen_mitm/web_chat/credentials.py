@@ -69,11 +69,15 @@ class Credentials(BaseModel):
             headers["authorization"] = f"Bearer {self.jwt.get_secret_value()}"
         return headers
 
+    @property
+    def secrets(self) -> tuple[SecretStr, ...]:
+        """All of it and its parts: the site may quote one cookie."""
+        values = [pair.partition("=")[2] for pair in self.cookies.get_secret_value().split(";")]
+        return self.cookies, self.token, *(SecretStr(value.strip()) for value in values)
+
     def redact(self, text: str) -> str:
         """A text of the site without any of the credentials."""
-        values = [pair.partition("=")[2] for pair in self.cookies.get_secret_value().split(";")]
-        secrets = [self.cookies, self.token, *(SecretStr(value.strip()) for value in values)]
-        return redacted(text, secrets)
+        return redacted(text, self.secrets)
 
     def digest(self) -> str:
         """The same for the same credentials, and tells nothing of them."""

@@ -160,6 +160,7 @@ class WebChat:
             target=parts.path.rstrip("/") + completion_target(session.chat_id),
             headers=tuple((name.encode(), value.encode()) for name, value in headers.items()),
             body=payload.encoded(),
+            secrets=credentials.secrets,
         )
 
 
