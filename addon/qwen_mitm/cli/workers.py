@@ -85,6 +85,10 @@ class Workers:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port.number}"
 
+    @property
+    def pids(self) -> list[int]:
+        return [place.proxy.pid for place in self._places if place.proxy]
+
     def start(self) -> None:
         """Returns when all of them are ready.
 
