@@ -18,6 +18,7 @@ from qwen_mitm.cli import app, options_table
 from qwen_mitm.clients import codex, opencode
 from qwen_mitm.clients.models import model_named
 from qwen_mitm.clients.provider import Provider
+from qwen_mitm.inspection.prices import read_prices
 from qwen_mitm.provider_hosts import VENDORS
 from qwen_mitm.settings import OPTION_PREFIX, Settings, env_name
 from qwen_mitm.web_chat.credentials import COOKIES_VARIABLE, TOKEN_VARIABLE
@@ -79,6 +80,10 @@ def test_the_stanzas_are_what_the_command_prints() -> None:
     both = Provider(base_url="https://portal.qwen.ai/v1", models=told)
     assert json.loads(block("json opencode.json")) == opencode.stanza(both)
     assert block("toml config.toml") == codex.stanza(replace(both, models=told[:1]))
+
+
+def test_the_prices_of_the_example_can_be_read() -> None:
+    assert read_prices(block("json prices.json")).models
 
 
 def test_the_account_file_of_the_example_can_be_read() -> None:

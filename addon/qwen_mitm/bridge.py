@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from mitmproxy import command, connection, ctx, exceptions, http
+from mitmproxy import command, connection, ctx, exceptions, flow, http, types
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import layer, server_hooks
 
@@ -411,6 +411,16 @@ class QwenBridge:
             self._ledger.clear(name or None)
         except BridgeError as error:
             raise exceptions.CommandError(error.message) from None
+
+    @command.command("qwen.export_case")
+    def export_case(self, turn: flow.Flow, folder: types.Path, blank: bool = False) -> None:
+        """Write a turn as a test case for a bug report; with blank, its texts as x."""
+        self._inspector.export(turn, folder, self._store, self._seal, blank=blank)
+
+    @command.command("qwen.export")
+    def export(self, turn: flow.Flow, folder: types.Path, blank: bool = False) -> None:
+        """The same as qwen.export_case; mitmweb calls no command with an underscore."""
+        self._inspector.export(turn, folder, self._store, self._seal, blank=blank)
 
     # Ends --------------------------------------------------------------------------------------
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,11 +19,13 @@ import pytest
 from qwen_mitm.simulator import SimulatorProcess
 from tests.e2e.accounts import AccountsOfTest, accounts_of, leaks, wait_until
 from tests.e2e.browser import PROGRAM, Browser
-from tests.e2e.clients import Way, final, text_of
+from tests.e2e.clients import Way, checked_events, final, text_of
 from tests.e2e.conftest import StartProxy
 from tests.e2e.web import PASSWORD, Web
+from tests.translate.test_transcripts import events_of_case
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs" / "images"
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium")
 
 BODY: dict[str, Any] = {
@@ -86,6 +93,18 @@ class Desk:
         flow = self.flows()[number]["id"]
         content = self.watcher.get(f"/flows/{flow}/{message}/content/{view}.json").json()
         return str(content["text"])
+
+    def command(self, name: str, *arguments: str) -> Any:
+        """What a command of mitmproxy returns."""
+        done = self.watcher.post(f"/commands/{name}", json={"arguments": arguments})
+        answer = done.raise_for_status().json()
+        assert "value" in answer, answer
+        return answer["value"]
+
+    def export(self, number: int, folder: Path, *, blank: bool = False) -> Path:
+        flow = f"@{self.flows()[number]['id']}"
+        self.command("qwen.export", flow, str(folder), str(blank).lower())
+        return folder
 
     def address(self, place: str) -> str:
         return f"{self.web.address}/?token={PASSWORD}#{place}"
@@ -217,3 +236,48 @@ def test_a_turn_of_a_websocket_and_a_compaction_are_shown(desk: Desk) -> None:
     page = desk.shown(0, "response")
     assert "── compaction" in page
     assert "compaction_trigger" in desk.shown(0, "request")
+
+
+def test_a_turn_becomes_a_test_case(desk: Desk, accounts: AccountsOfTest, tmp_path: Path) -> None:
+    accounts.simulator.script(["429+retry-after-60", "reasoning"])
+    personal = {"user": "lovelace", "prompt_cache_key": "session-77"}
+    events = checked_events(desk.ask(**personal, store=True))
+    answer = events[-1]["response"]["id"]
+    checked_events(desk.ask(input="Thank you.", previous_response_id=answer))
+    first, second = (desk.export(n, tmp_path / f"case{n}") for n in (0, 1))
+    blank = desk.export(0, tmp_path / "blank", blank=True)
+
+    assert [event["type"] for event in events_of_case(first)] == [e["type"] for e in events]
+    for folder in (first, second, blank):
+        expected = (folder / "expected.jsonl").read_text().splitlines()
+        assert events_of_case(folder) == [json.loads(line) for line in expected]
+        written = "".join(file.read_text() for file in folder.iterdir())
+        for word in ("lovelace", "session-77", "work", "home", "127.0.0.1", answer):
+            assert word not in written
+        assert leaks(written) == set()
+    assert "Paris" in (second / "request.json").read_text()
+    assert "Paris" not in "".join(file.read_text() for file in blank.iterdir())
+
+
+def test_the_test_suite_takes_an_exported_turn_as_it_is(
+    desk: Desk, accounts: AccountsOfTest, tmp_path: Path
+) -> None:
+    accounts.simulator.script(["400-context"])
+    desk.ask()
+    desk.ask()
+    desk.ask(background=True)
+    transcripts = tmp_path / "transcripts"
+    shutil.copytree(ROOT / "tests" / "fixtures" / "transcripts", transcripts)
+    for number in range(3):
+        desk.export(number, transcripts / f"exported-{number}")
+    pytest_ = [sys.executable, "-m", "pytest", "tests/translate/test_transcripts.py"]
+    done = subprocess.run(
+        [*pytest_, "-vv", "-k", "exported or index or refusal"],
+        cwd=ROOT,
+        env={**os.environ, "QWEN_MITM_TRANSCRIPTS": str(transcripts)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert len(re.findall(r"\[exported-\d\] PASSED", done.stdout)) == 3, done.stdout

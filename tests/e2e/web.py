@@ -52,5 +52,11 @@ class Web(Proxy):
 
     def watcher(self) -> httpx.Client:
         """A client for its API. The caller closes it."""
-        bearer = {"authorization": f"Bearer {PASSWORD}"}
-        return httpx.Client(base_url=self.address, trust_env=False, headers=bearer)
+        # What changes something has to prove that it is of the page.
+        token = "00" * 16
+        return httpx.Client(
+            base_url=self.address,
+            trust_env=False,
+            headers={"authorization": f"Bearer {PASSWORD}", "x-xsrftoken": token},
+            cookies={"_mitmproxy_xsrf": token},
+        )

@@ -16,13 +16,17 @@ from typing import Final
 
 from mitmproxy import contentviews, ctx, http
 from mitmproxy.connection import Server
+from mitmproxy.exceptions import CommandError
+from mitmproxy.flow import Flow
 from mitmproxy.hooks import UpdateHook
 from pydantic import JsonValue
 
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.exchange import Broken, Send
 from qwen_mitm.headers import ON_THE_WIRE_ALONE
+from qwen_mitm.inspection.case import NoCase
 from qwen_mitm.inspection.dashboard import MARKS, line_of, line_so_far, mark_of
+from qwen_mitm.inspection.exporting import export
 from qwen_mitm.inspection.pages import Turn as Page
 from qwen_mitm.inspection.prices import PriceTable, read_prices
 from qwen_mitm.inspection.record import (
@@ -38,7 +42,9 @@ from qwen_mitm.inspection.record import (
 from qwen_mitm.inspection.views import VIEWS
 from qwen_mitm.inspection.wording import read_json
 from qwen_mitm.relay import Relay
+from qwen_mitm.seal import Seal
 from qwen_mitm.settings import SettingsError
+from qwen_mitm.stored_response import ResponseStore
 from qwen_mitm.turn import Turn
 from qwen_mitm.wire.encoding import decoded
 
@@ -228,6 +234,19 @@ class Inspector:
         kept = bodies if isinstance(bodies, dict) else {}
         client, upstream = (unpack(kept.get(name)) for name in ("request", "upstream"))
         return Page(record, flow.comment or line_of(record), client, upstream)
+
+    def export(
+        self, flow: Flow, folder: str, store: ResponseStore, seal: Seal, *, blank: bool
+    ) -> None:
+        """Raises CommandError."""
+        page = self.page(flow) if isinstance(flow, http.HTTPFlow) else None
+        if page is None or flow.id in self._live or not isinstance(flow, http.HTTPFlow):
+            raise CommandError("This is no turn that is over.")
+        body = flow.request.raw_content or b""
+        try:
+            export(page, body, Path(folder), store=store, seal=seal, blank=blank)
+        except NoCase as error:
+            raise CommandError(str(error)) from None
 
     def _is_watched(self) -> bool:
         return ctx.master.addons.get("view") is not None

@@ -66,6 +66,7 @@ class Refusal(Part):
     type: str = ""
     message: str
     param: str | None = None
+    code: str | None = None
 
 
 class Tokens(Part):
@@ -155,7 +156,11 @@ def read_record(metadata: object) -> Record | None:
 def refused(error: BridgeError) -> Record:
     """Of a request that got an error from here, and nothing of which went upstream."""
     refusal = Refusal(
-        status=error.status, type=error.type, message=error.message, param=error.param
+        status=error.status,
+        type=error.type,
+        message=error.message,
+        param=error.param,
+        code=error.code,
     )
     return Record(status="refused", refusal=refusal)
 
