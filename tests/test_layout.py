@@ -45,6 +45,10 @@ PURE = (
     "inspection.retranslation",
     "inspection.timeline",
     "inspection.wording",
+    "observing.document",
+    "observing.faults",
+    "observing.labels",
+    "observing.recent",
 )
 # fmt: off
 IMPURE_MODULES = frozenset({
@@ -74,6 +78,9 @@ MAY_IMPORT = {
     ),
     "httpx": ("oauth", "web_chat", "accounts.probe", "cli", "simulator"),
     "openai": ("cli",),
+    "prometheus_client": ("observing.metrics",),
+    "opentelemetry": ("observing.spans",),
+    "tornado": ("observing.listening",),
     "trustme": ("simulator",),
     "typer": ("cli",),
     "rich": ("cli",),
@@ -161,6 +168,8 @@ TESTED_IN = {
     "failover_layer.stream": "test_failover_layer.py",
     "failover_layer.websocket": "test_websocket_layer.py",
     "intake": "test_turn.py",
+    "observing.document": "observing/test_days.py",
+    "observing.present": "observing/test_metrics.py",
     "outgoing": "test_attempts.py",
     "preparing": "test_attempts.py",
     "reports": "test_reporting.py",

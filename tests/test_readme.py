@@ -19,9 +19,14 @@ from qwen_mitm.clients import codex, opencode
 from qwen_mitm.clients.models import model_named
 from qwen_mitm.clients.provider import Provider
 from qwen_mitm.inspection.prices import read_prices
+from qwen_mitm.observing.faults import ADVICE
+from qwen_mitm.observing.metrics import Metrics
 from qwen_mitm.provider_hosts import VENDORS
 from qwen_mitm.settings import OPTION_PREFIX, Settings, env_name
 from qwen_mitm.web_chat.credentials import COOKIES_VARIABLE, TOKEN_VARIABLE
+from tests.observing.test_metrics import present
+from tests.observing.test_spans import spans_of
+from tests.observing.turns import a_turn
 
 ROOT = Path(__file__).parents[1]
 MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -115,7 +120,7 @@ def test_each_provider_is_listed_with_the_hosts_that_login_asks() -> None:
 def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
     fields = Settings.model_fields
     options = {OPTION_PREFIX + name for name in fields}
-    assert set(re.findall(r"\bqwen_(?!mitm\b)[a-z_]+", manual())) <= options
+    assert set(re.findall(r"\bqwen_(?!mitm\b)[a-z_]+", manual())) <= options | metrics()
     for module in re.findall(r"\bqwen_mitm(?:\.\w+)+", manual()):
         assert find_spec(module), module
     variables = {env_name(name) for name in fields} | {
@@ -128,10 +133,26 @@ def test_options_variables_and_prompt_commands_that_are_named_exist() -> None:
         v for s in scripts for v in re.findall(r"QWEN_MITM_[A-Z_]+", s.read_text("utf-8"))
     }
     assert set(re.findall(r"\bQWEN_[A-Z_]+", manual())) <= variables
+    spans = {name for span in spans_of(a_turn("plan")) for name in span.attributes or ()}
     commands = {getattr(member, "command_name", None) for member in vars(QwenBridge).values()} - {
         None
     }
-    assert set(re.findall(r"\bqwen\.(?!ai\b|json\b|mitm\b)[a-z_.]+\b", manual())) == commands
+    assert (
+        set(re.findall(r"\bqwen\.(?!ai\b|json\b|mitm\b)[a-z_.]+\b", manual())) - spans == commands
+    )
+
+
+def metrics() -> set[str]:
+    """The names of all that Prometheus is told."""
+    return set(re.findall(r"^# HELP (\w+)", Metrics(present).page().decode(), re.MULTILINE))
+
+
+def test_every_metric_and_every_class_of_failures_is_in_the_manual() -> None:
+    own = {name for name in metrics() if not name.endswith("_created")}
+    for name in own - {name for name in own if name.startswith("qwen_process_")}:
+        assert f"`{name}`" in manual()
+    for kind in ADVICE:
+        assert f"`{kind}`" in manual()
 
 
 def test_every_state_of_a_limited_account_is_explained() -> None:

@@ -43,10 +43,12 @@ from qwen_mitm.intake import Arrival, Surroundings, begin, stored_answer
 from qwen_mitm.kept_flows import KeptFlows
 from qwen_mitm.oauth.refresh import Refresher
 from qwen_mitm.oauth.transport import open_client
+from qwen_mitm.observing.observer import Observer
+from qwen_mitm.observing.present import Present
 from qwen_mitm.outward import Outward, Via
 from qwen_mitm.recent_conversations import RecentConversations
 from qwen_mitm.reporting import Reports, reports_to_starter, request_refused, turn_ended
-from qwen_mitm.reports import WORKER_VARIABLE
+from qwen_mitm.reports import WORKER_VARIABLE, RequestRefused, TurnEnded
 from qwen_mitm.responses_file import responses_path, state_home
 from qwen_mitm.responses_store import ResponsesStore
 from qwen_mitm.seal import Seal, installed_seal, key_path
@@ -70,6 +72,8 @@ from qwen_mitm.web_chat.on_demand import WebChatOnDemand
 logger = logging.getLogger(__name__)
 
 SWITCHING_PROTOCOLS = 101
+#: So many requests for the proxy itself stay in mitmweb.
+ASKED_FLOWS = 5
 FOR_GUESTS = (
     "Programs on other machines may use the hosts of qwen_hosts through this proxy, no others."
 )
@@ -88,13 +92,14 @@ class QwenBridge:
         self._arrivals: dict[str, Arrival] = {}
         self._exchanges: dict[str, Guarded] = {}
         self._skew: Skew | None = None
-        self._kept = KeptFlows()
+        self._kept, self._asked = KeptFlows(), KeptFlows()
         self._inspector = Inspector()
         self._recent = RecentConversations()
         self._outward = Outward({})
         self._sockets = Sockets()
         self._web_chat = WebChatOnDemand(os.environ)
         self._reports: Reports | None = None
+        self._observer = Observer(self._present, hosting.users, os.environ)
         self._open_accounts(accounts_path(self.settings, os.environ))
         self._store = _open_responses(self.settings)
 
@@ -148,6 +153,8 @@ class QwenBridge:
         if path != self._ledger.store.path:
             self._ledger.close()
             self._open_accounts(path)
+        if self._running:
+            self._observer.follow(self.settings)
 
     def _open_accounts(self, path: Path) -> None:
         store = AccountStore(path)
@@ -181,6 +188,7 @@ class QwenBridge:
         self._inspector.running()
         hosting.warn_of_risks(self._ledger)
         hosting.trust_more(os.environ, state_home(os.environ))
+        self._observer.follow(self.settings)
         with suppress(BridgeError):  # hosting.warn_of_risks has told of it.
             self._web_chat.begin(self._ledger.accounts())
         hosts = ", ".join(str(origin) for origin in self.settings.origins)
@@ -202,13 +210,16 @@ class QwenBridge:
             await failover_layer.end_streams(ProxyStopped())
             await patience.until(lambda: not self._exchanges)
             self._ledger.finish()
+            self._observer.finish()
             await patience.until(lambda: not (self._refresher.is_busy or self._ledger.is_writing))
+            await patience.until(lambda: not self._observer.is_busy)
         if self._refresher.is_busy or self._ledger.is_writing:
             logger.warning("qwen-mitm: did not wait for what hangs: %s.", self._ledger.store.path)
         self._forget()
 
     def _close_files(self) -> None:
         self._ledger.close()
+        self._observer.close()
         self._forget()
 
     def _forget(self) -> None:
@@ -327,9 +338,16 @@ class QwenBridge:
             _answer(flow, TranslationFault("qwen-mitm could not translate this request."))
 
     def _status(self, flow: http.HTTPFlow, path: str) -> Answer:
-        accounts_file = None if self._ledger.is_embedded else self._ledger.store.path
-        status = hosting.status(self.settings, accounts_file, self._skew)
+        if asked := hosting.asked(flow, path):
+            return self._observer.answer(asked)
+        status = self._present().status
         return status_answer(flow.request.method, path, not self._is_guest(flow), status)
+
+    def _present(self) -> Present:
+        return hosting.present(self.settings, self._ledger, self._skew, self._streams())
+
+    def _streams(self) -> int:
+        return sum(exchange.streams for exchange in self._exchanges.values())
 
     def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         admit(arrival.fields, self.settings)
@@ -439,14 +457,17 @@ class QwenBridge:
 
     def _close(self, flow: http.HTTPFlow, failure: str | None) -> None:
         arrival = self._arrivals.pop(flow.id, None)
-        if arrival or hosting.asked_of_proxy(flow) is not None:
-            shown = ctx.master.addons.get("view")
+        shown = ctx.master.addons.get("view")
+        if arrival:
             self._kept.finished(flow.id, shown, self.settings.keep_flows)
+        elif hosting.asked_of_proxy(flow) is not None:
+            # The status page asks every few seconds; turns must not give way to that.
+            self._asked.finished(flow.id, shown, ASKED_FLOWS)
         self._sockets.end_turn(flow.id)
         exchange = self._exchanges.pop(flow.id, None)
         if exchange is None:
-            if arrival and failure and self._reports:
-                self._reports.send(request_refused(flow, failure))
+            if arrival and failure:
+                self._tell(request_refused(flow, failure))
             return
         inner = exchange.inner
         self._skew = skew_of(inner, time.monotonic(), time.time()) or self._skew
@@ -458,8 +479,12 @@ class QwenBridge:
             line = inner.line(failure)
             if not self.settings.quiet_mode:
                 logger.info("qwen-mitm: %s", line)
-            if self._reports:
-                self._reports.send(turn_ended(inner, flow, line))
+            self._tell(turn_ended(inner, flow, line))
+
+    def _tell(self, ended: TurnEnded | RequestRefused) -> None:
+        self._observer.tell(ended)
+        if self._reports:
+            self._reports.send(ended)
 
 
 def _answer(flow: http.HTTPFlow, error: BridgeError) -> None:

@@ -6,7 +6,8 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mitmproxy import ctx, exceptions, http, version
@@ -14,9 +15,12 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from qwen_mitm import __version__
 from qwen_mitm.accounts.ledger import Ledger
+from qwen_mitm.accounts.model import Account
 from qwen_mitm.admission import is_loopback, peers_may_be_remote
 from qwen_mitm.authorities import with_more
 from qwen_mitm.errors import BridgeError
+from qwen_mitm.observing.page import Asked
+from qwen_mitm.observing.present import Present
 from qwen_mitm.outward import Outward
 from qwen_mitm.reporting import Reports
 from qwen_mitm.reports import WORKER_VARIABLE, Ready
@@ -152,6 +156,45 @@ def asked_of_proxy(flow: http.HTTPFlow) -> str | None:
     else:
         is_asked = request.host.rstrip(".").lower() == STATUS_HOST
     return request.path.removeprefix(prefix if is_below else "") if is_asked else None
+
+
+def present(settings: Settings, ledger: Ledger, skew: Skew | None, open_streams: int) -> Present:
+    """What holds now, for the status page and the metrics."""
+    accounts: Sequence[Account] = ()
+    problem = None
+    try:
+        accounts = ledger.views()
+    except BridgeError as error:
+        problem = error.message
+    return Present(
+        status=status(settings, None if ledger.is_embedded else ledger.store.path, skew),
+        accounts=accounts,
+        problem=problem,
+        open_streams=open_streams,
+        now_ms=time.time_ns() // 1_000_000,
+        base_url=settings.base_url,
+    )
+
+
+def asked(flow: http.HTTPFlow, path: str) -> Asked | None:
+    """A request for the proxy itself; None: the name that the client used is not known."""
+    request = flow.request
+    if isinstance(flow.client_conn.proxy_mode, ReverseMode):
+        return None
+    return Asked(
+        method=request.method,
+        path=path,
+        host=request.host,
+        is_local=is_loopback(flow.client_conn.peername[0]),
+        origin=request.headers.get("origin"),
+        fetch_site=request.headers.get("sec-fetch-site"),
+    )
+
+
+def users() -> Callable[[str, str], bool] | None:
+    """Who may use the proxy, if it asks for that (``proxyauth``)."""
+    addon = ctx.master.addons.get("proxyauth")
+    return addon.validator if addon else None
 
 
 def status(settings: Settings, accounts_file: Path | None, skew: Skew | None) -> Status:

@@ -18,6 +18,10 @@ WORKER_VARIABLE: Final = "QWEN_MITM_WORKER"
 #: The descriptor of the socket that they all listen at, where each cannot have its own.
 LISTENER_VARIABLE: Final = "QWEN_MITM_LISTENER"
 
+# An answer of a few tokens, or one that comes in one piece, has no speed.
+_FEWEST_TOKENS: Final = 8
+_SHORTEST_S: Final = 0.05
+
 
 class _Report(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -86,6 +90,21 @@ class TurnEnded(_Report):
     """Seconds since 1970."""
     duration_s: float = 0.0
     fault: Fault | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """The client got an answer of the model that ended as such."""
+        return self.outcome in ("completed", "incomplete")
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """From the first event to the last; None where that says nothing."""
+        if self.first_event_s is None or not self.streamed or not self.succeeded:
+            return None
+        took = self.duration_s - self.first_event_s
+        if took < _SHORTEST_S or self.tokens.output < _FEWEST_TOKENS or self.tokens.estimated:
+            return None
+        return self.tokens.output / took
 
 
 class RequestRefused(_Report):

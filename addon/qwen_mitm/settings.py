@@ -159,6 +159,22 @@ class Settings(BaseModel):
         "JSON file with the price of a million tokens of each model, for the cost of each turn. "
         "Empty: no costs.",
     )
+    status_port: int = _option(
+        0, "Loopback port of the status page, beside http://qwen.mitm/; 0: none.", ge=0, le=65535
+    )
+    metrics_port: int = _option(
+        0,
+        "Loopback port of the metrics for Prometheus, beside http://qwen.mitm/metrics; 0: none.",
+        ge=0,
+        le=65535,
+    )
+    days_kept: int = _option(
+        90, "So many days of turns and tokens per account are kept on disk; 0: none.", ge=0
+    )
+    otel: bool = _option(
+        False,
+        "Send a span for each turn, as the OTEL_* variables say. Needs the extra 'otel'.",
+    )
     allow_insecure: bool = _option(
         False, "Send credentials although ssl_insecure is set. Anybody on the way can read them."
     )

@@ -1,4 +1,7 @@
-"""What a running proxy says of itself at ``http://qwen.mitm/status.json``: nothing secret."""
+"""What a running proxy says of itself at ``http://qwen.mitm/status.json``: nothing secret.
+
+observing/page.py answers where there is more to see.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from qwen_mitm.exchange import Answer
+from qwen_mitm.observing.document import Observed
 
 #: A host that exists inside the proxy alone. Requests to it never go upstream.
 STATUS_HOST: Final = "qwen.mitm"
@@ -47,19 +51,22 @@ class Status(BaseModel):
     allow_remote: bool
     needs_local_key: bool
     skew: Skew | None = None
+    observed: Observed | None = None
+    """What the status page shows; None where it is not shown."""
 
 
 def answer(method: str, path: str, is_local: bool, status: Status) -> Answer:
-    """The answer to a request for :data:`STATUS_HOST`."""
+    """The answer where the status page is not shown."""
     if not is_local:
-        return _text(403, "Only programs on this machine may read this.")
+        return text_answer(403, "Only programs on this machine may read this.")
     if path.partition("?")[0] != STATUS_PATH:
-        return _text(404, f"There is only http://{STATUS_HOST}{STATUS_PATH}.")
+        return text_answer(404, f"There is only http://{STATUS_HOST}{STATUS_PATH}.")
     if method not in ("GET", "HEAD"):
-        return _text(405, "This can only be read.")
+        return text_answer(405, "This can only be read.")
     fields = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
     return Answer(200, fields, status.model_dump_json(indent=2).encode() + b"\n")
 
 
-def _text(status: int, words: str) -> Answer:
+def text_answer(status: int, words: str) -> Answer:
+    """A line for a person."""
     return Answer(status, ((b"content-type", b"text/plain; charset=utf-8"),), f"{words}\n".encode())

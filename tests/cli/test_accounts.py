@@ -82,7 +82,13 @@ def test_the_list_for_programs_says_the_same(terminal: Terminal) -> None:
     assert account["state"] == "ok"
     assert account["requests_today"] == 0
     assert account["cooldowns"] == [
-        {"model": "qwen3-max", "reason": "model", "until": None, "message": ""}
+        {
+            "model": "qwen3-max",
+            "reason": "model",
+            "words": "not offered",
+            "until": None,
+            "message": "",
+        }
     ]
 
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 from websockets.sync.client import connect
@@ -22,7 +22,6 @@ _QUIET = (
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    "--no-proxy-server",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -36,9 +35,16 @@ _LARGEST = 64 * 2**20
 
 
 class Browser:
-    """One page of this size. ``profile`` is an empty folder."""
+    """One page of this size. ``profile`` is an empty folder; ``proxy``: a URL.
 
-    def __init__(self, profile: Path, width: int = 1200, height: int = 720) -> None:
+    ``complaints`` are the errors of its scripts, and what it could not load or was not to.
+    """
+
+    def __init__(
+        self, profile: Path, width: int = 1200, height: int = 720, *, proxy: str | None = None
+    ) -> None:
+        self.complaints: list[str] = []
+        self._route = f"--proxy-server={proxy}" if proxy else "--no-proxy-server"
         self._profile = profile
         self._size = (width, height)
         self._ids = itertools.count(1)
@@ -50,6 +56,7 @@ class Browser:
             [
                 PROGRAM,
                 *_QUIET,
+                self._route,
                 f"--user-data-dir={self._profile}",
                 f"--window-size={width},{height}",
                 "about:blank",
@@ -63,8 +70,9 @@ class Browser:
         except BaseException:
             self._end()
             raise
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self._call("Emulation.setDeviceMetricsOverride", **screen)
+        self._resize(width, height)
+        for domain in ("Runtime", "Log"):
+            self._call(f"{domain}.enable")
         return self
 
     def __exit__(
@@ -75,6 +83,12 @@ class Browser:
     ) -> None:
         self._socket.close()
         self._end()
+
+    def look(self, width: int, height: int, scheme: Literal["light", "dark"]) -> None:
+        """Change the size, and the colours that its user prefers; a narrow one is a phone."""
+        self._resize(width, height)
+        preferred = {"name": "prefers-color-scheme", "value": scheme}
+        self._call("Emulation.setEmulatedMedia", features=[preferred])
 
     def open(self, url: str) -> None:
         # An address that differs in its fragment alone would be no new page.
@@ -118,6 +132,17 @@ class Browser:
                 assert "error" not in reply, reply
                 result: dict[str, Any] = reply["result"]
                 return result
+            self._note(reply.get("method"), reply.get("params", {}))
+
+    def _note(self, event: str | None, told: dict[str, Any]) -> None:
+        if event == "Runtime.exceptionThrown":
+            self.complaints.append(str(told["exceptionDetails"]))
+        elif event == "Log.entryAdded" and told["entry"]["level"] == "error":
+            self.complaints.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+
+    def _resize(self, width: int, height: int) -> None:
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._call("Emulation.setDeviceMetricsOverride", **screen)
 
     def _address(self) -> str:
         """That of the one page."""

@@ -112,13 +112,21 @@ class Ledger:
         if now - self._usage_written_at >= WRITE_USAGE_EVERY_MS:
             self._write_usage(now)
 
+    def views(self) -> list[Account]:
+        """The accounts with what was learned since they were read.
+
+        Raises:
+            NoUsableAccount: as AccountStore.accounts().
+        """
+        return [self.pool.view(account) for account in self.accounts()]
+
     def describe(self) -> list[str]:
         """A line for each account: name, kind, state and until when.
 
         Raises:
             NoUsableAccount: as AccountStore.accounts().
         """
-        return [self._line(self.pool.view(account)) for account in self.accounts()]
+        return [self._line(account) for account in self.views()]
 
     def _line(self, account: Account) -> str:
         kind = "API key" if account.is_api_key else "web chat" if account.is_web_chat else "OAuth"

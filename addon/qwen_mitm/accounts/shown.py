@@ -49,6 +49,7 @@ def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
         "wire": wire(account, base_url),
         "base_url": _without_user(base_url),
         "state": state(account, now),
+        "words": in_words(state(account, now)),
         "until": whole.until if whole else None,
         "message": whole.message if whole else "",
         "disabled": account.disabled,
@@ -57,6 +58,7 @@ def document(account: Account, now: int, default_url: str) -> dict[str, Any]:
             {
                 "model": model,
                 "reason": cooldown.reason,
+                "words": in_words(cooldown.reason),
                 "until": cooldown.until,
                 "message": cooldown.message,
             }
