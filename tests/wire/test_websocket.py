@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_mitm.errors import UpgradeRefused
+from qwen_mitm.errors import InvalidRequest, UpgradeRefused
+from qwen_mitm.wire.responses import parse_request
 from qwen_mitm.wire.sse import DONE, KEEP_ALIVE, encode_event
 from qwen_mitm.wire.websocket import (
     Create,
@@ -59,6 +60,13 @@ def test_a_prewarmed_cache_means_that_nothing_is_generated() -> None:
     options = {"prewarm": True, "ttl": "30m"}
     assert created(prompt_cache_options=options)["generate"] is False
     assert "generate" not in created(prompt_cache_options={"prewarm": False})
+
+
+def test_a_number_that_is_none_is_refused_as_in_a_post() -> None:
+    create = read_message(b'{"type":"response.create","model":"m","input":"x","temperature":NaN}')
+    assert isinstance(create, Create)
+    with pytest.raises(InvalidRequest, match="temperature"):
+        parse_request(create.body)
 
 
 def test_half_a_surrogate_pair_is_replaced() -> None:

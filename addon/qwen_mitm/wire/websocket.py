@@ -71,7 +71,7 @@ def _meaning(message: JsonObject, stream_id: str | None) -> Create | bytes | Non
         cache = message.get("prompt_cache_options")
         if isinstance(cache, dict) and cache.get("prewarm") is True:
             message["generate"] = False
-        return Create(to_json({**message, "stream": True}, inf_nan_mode="null"), stream_id)
+        return Create(to_json({**message, "stream": True}, inf_nan_mode="constants"), stream_id)
     if kind == "response.steer":
         return _steering_failed(message)
     shown = ""
