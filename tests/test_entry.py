@@ -3,6 +3,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Runner
 
 INTERRUPTED = """
 import os, signal, sys
@@ -35,3 +40,37 @@ def test_an_interrupt_that_is_ignored_stays_so() -> None:
 
     assert done.returncode == 0, done.stderr
     assert "qwen_hosts" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_it_runs_also_where_the_standard_streams_are_closed(closed: str) -> None:
+    program = "from qwen_mitm.entry import main; main()"
+    command = f'"$0" -c "$1" config codex {closed}; echo "status $?"'
+
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stdout.endswith("status 0\n"), done.stderr
+    assert done.stderr == ""
+    assert ("model_provider" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_what_it_starts_has_standard_streams_too(tmp_path: Path) -> None:
+    program = "from qwen_mitm.entry import main; main()"
+    command = '"$0" -c "$1" run --simulator -- sh -c "echo hello && echo $? > status" >&-'
+
+    subprocess.run(
+        ["sh", "-c", command, sys.executable, program],
+        env=Runner(tmp_path, tmp_path).environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert (tmp_path / "status").read_text() == "0\n"

@@ -39,7 +39,8 @@ def in_a_sentence(error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and error.filename is None:
         # os.getcwd() alone asks for no file by its name.
         return "The current folder is not there any more. Change to one that is."
-    return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+    said = error.strerror or str(error)
+    return f"{error.filename}: {said}." if error.filename else f"{said}."
 
 
 def clean(text: str) -> str:
