@@ -7,6 +7,7 @@ events add up to. Whatever the upstream does, a response ends with exactly one o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -41,6 +42,8 @@ _FILTERED: Final = frozenset({"content_filter"})
 _BROKEN: Final = frozenset({"error", "insufficient_system_resource"})
 _CALLS: Final = frozenset({"tool_calls", "function_call"})
 _NOT_THE_MODELS_WISH: Final = _TOO_LONG | _FILTERED | _BROKEN
+
+_WRAPPED: Final = re.compile(r'\s*\{\s*"input"\s*:')
 
 _CUT_OFF: Final = Failure("The upstream ended the stream before the answer was finished.")
 _NO_ANSWER: Final = Failure("The upstream ended the stream without an answer.")
@@ -348,8 +351,16 @@ class Assembler:
         if reason in _FILTERED:
             return "content_filter"
         # Some hosts say "stop" when the limit cut a call (qwen.md §2.10, quirk 8).
-        cut = reason not in _CALLS and any(call.is_cut_short for call in self._calls)
+        cut = any(
+            call.is_cut_short and (reason not in _CALLS or self._would_run_in_part(call))
+            for call in self._calls
+        )
         return "max_output_tokens" if cut or reason in _TOO_LONG else None
+
+    def _would_run_in_part(self, call: Call) -> bool:
+        """Whether the client could not see that the call is cut: a freeform input is any text."""
+        is_custom = self._context.tools.route(call.name or "").kind == "custom"
+        return is_custom and _WRAPPED.match(call.arguments) is not None
 
     def _close_items(self, *, cut: bool) -> None:
         """The last open item is the one that was cut (§10), and calls that break off anyway."""
