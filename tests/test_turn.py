@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from qwen_mitm.errors import UpstreamTimeout
+from qwen_mitm.errors import InvalidRequest, UpstreamTimeout
 from qwen_mitm.exchange import Broken, FailedAnswer, HeaderFields, Refused, Send
 from qwen_mitm.headers import forwarded
 from qwen_mitm.intake import Arrival, Surroundings, begin
@@ -495,3 +495,15 @@ def test_what_a_host_encrypted_goes_back_to_it_and_to_no_other() -> None:
         assert b"gAAA" not in request.body
         assert b"qm1." not in request.body
         assert b"shown" in request.body
+
+
+def test_a_request_that_was_edited_is_sent_so_and_to_no_host_of_another_kind() -> None:
+    turn = a_turn()
+    turn.edit(turn.preview().replace(b"hi", b"bye"))
+    assert turn.is_edited
+    assert b"bye" in turn.request("/v1", PORTAL).body
+    native = Dialect(PROFILES["dashscope"], "responses")
+    with pytest.raises(InvalidRequest, match="edited by hand"):
+        turn.request("/v1", native)
+    with pytest.raises(InvalidRequest, match="edited by hand"):
+        turn.chat(PORTAL)

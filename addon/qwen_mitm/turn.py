@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from qwen_mitm.errors import BridgeError
+from qwen_mitm.errors import BridgeError, InvalidRequest
 from qwen_mitm.exchange import (
     Answer,
     Broken,
@@ -86,6 +86,7 @@ class Turn(Journey):
         self._renditions = {dialect: render(dialect)}
         self._rendition = self._renditions[dialect]
         self._reader: MendingPartReader[ChatChunk] | None = None
+        self._edited: tuple[str, bytes] | None = None
         self._opened = False
         self._draft = ResponseDraft(self._rendition.context)
         self._answering = self._rendition.answering(self._draft, Terms(streams=stream))
@@ -99,6 +100,7 @@ class Turn(Journey):
             BridgeError: it cannot be rendered for this host.
         """
         self._choose(dialect)
+        path = self._rendition.path
         # A host may have to stream although the client does not want it (chat_body decides).
         accept = b"text/event-stream" if self.streams else b"application/json, text/event-stream"
         fields = (
@@ -107,8 +109,8 @@ class Turn(Journey):
             (b"accept", accept),
             (b"accept-encoding", b"identity"),
         )
-        body = self._rendition.body(stream=self.streams)
-        return HttpRequest(base_path + self._rendition.path, fields, body)
+        body = self._edited_for(path) or self._rendition.body(stream=self.streams)
+        return HttpRequest(base_path + path, fields, body)
 
     def chat(self, dialect: Dialect) -> ChatRequest:
         """The request for the next attempt, which is with a host that takes no requests of Chat.
@@ -117,12 +119,33 @@ class Turn(Journey):
             BridgeError: it cannot be rendered for this host.
         """
         self._choose(dialect)
+        self._edited_for("")
         assert isinstance(self._rendition, ChatRendition)
         return self._rendition.translation.chat
 
     def read_with(self, reader: MendingPartReader[ChatChunk]) -> None:
         """The answer to the next attempt is read by this."""
         self._reader = reader
+
+    def preview(self) -> bytes:
+        """The request as the host gets it that will probably be asked first."""
+        return self._rendition.body(stream=self.streams)
+
+    def edit(self, body: bytes) -> None:
+        """A person changed what :meth:`preview` gave: that is what is sent."""
+        self._edited = self._rendition.path, body
+
+    @property
+    def is_edited(self) -> bool:
+        return self._edited is not None
+
+    def _edited_for(self, path: str) -> bytes | None:
+        if self._edited is not None and self._edited[0] != path:
+            raise InvalidRequest(
+                "The request was edited by hand for a host of another kind than the one that is "
+                "asked next. Send it again, and leave accounts out that are not meant."
+            )
+        return self._edited and self._edited[1]
 
     def _choose(self, dialect: Dialect) -> None:
         if dialect not in self._renditions:

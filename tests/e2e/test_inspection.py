@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import httpx
 import pytest
 
 from qwen_mitm.simulator import SimulatorProcess
-from tests.e2e.accounts import AccountsOfTest, accounts_of, leaks, wait_until
+from tests.e2e.accounts import AccountsOfTest, accounts_of, chats, leaks, wait_until
 from tests.e2e.browser import PROGRAM, Browser
 from tests.e2e.clients import Way, checked_events, final, text_of
 from tests.e2e.conftest import StartProxy
@@ -281,3 +282,43 @@ def test_the_test_suite_takes_an_exported_turn_as_it_is(
     )
     assert done.returncode == 0, done.stdout
     assert len(re.findall(r"\[exported-\d\] PASSED", done.stdout)) == 3, done.stdout
+
+
+def test_an_intercepted_request_is_edited_and_sent_so(
+    desk: Desk, simulator: SimulatorProcess
+) -> None:
+    desk.watcher.put("/options", json={"intercept": "~m POST"}).raise_for_status()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(desk.ask)
+        wait_until(lambda: any(flow["intercepted"] for flow in desk.flows()))
+        (flow,) = desk.flows()
+        path = f"/flows/{flow['id']}"
+        chat = desk.watcher.get(f"{path}/request/content.data").json()
+        assert chat["messages"][-1]["content"] == "Sunny, then rain."
+        chat["messages"][-1]["content"] = "Hail and thunder."
+        edited = {"request": {"content": json.dumps(chat)}}
+        desk.watcher.put(path, json=edited).raise_for_status()
+        desk.watcher.put("/options", json={"intercept": ""}).raise_for_status()
+        desk.watcher.post(f"{path}/resume").raise_for_status()
+        said = text_of(final(answer.result(10)))
+    assert "Hail and thunder." in said
+    (received,) = chats(simulator)
+    assert received["json"] == chat
+    assert desk.flows()[0]["comment"].endswith("· edited · dropped_tool; web_search")
+    assert "Hail and thunder." in desk.shown(0, "request")
+
+
+def test_an_intercepted_request_that_nobody_edits_is_sent_as_it_was(
+    desk: Desk, simulator: SimulatorProcess
+) -> None:
+    final(desk.ask())
+    desk.watcher.put("/options", json={"intercept": "~m POST"}).raise_for_status()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(desk.ask)
+        wait_until(lambda: any(flow["intercepted"] for flow in desk.flows()))
+        desk.watcher.put("/options", json={"intercept": ""}).raise_for_status()
+        desk.watcher.post(f"/flows/{desk.flows()[1]['id']}/resume").raise_for_status()
+        final(answer.result(10))
+    first, second = chats(simulator)
+    assert first["json"] == second["json"]
+    assert "edited" not in desk.flows()[1]["comment"]

@@ -31,6 +31,7 @@ def line_of(record: Record) -> str:
             words.append(rate)
     words += [record.cost] if record.cost else []
     words += _who(record.account, record.failovers)
+    words += ["edited"] if record.edited else []
     if reason := _reason(record):
         words.append(shortened(reason, _LONGEST_REASON))
     elif record.warnings:

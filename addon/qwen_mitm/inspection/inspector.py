@@ -73,6 +73,8 @@ class _Live:
     sent_at: list[float] = field(default_factory=list)
     """When each attempt was sent, on the clock that mitmproxy's times are of."""
     links: list[Link | None] = field(default_factory=list)
+    offered: bytes | None = None
+    """The request as a person can edit it before it is sent."""
     shown: int = 0
     """Pieces of the answer that the flow shows."""
 
@@ -152,7 +154,11 @@ class Inspector:
     ) -> None:
         if not isinstance(exchange, Turn):
             return
-        self._live[flow.id] = _Live(flow, exchange, content, coding or "identity")
+        live = self._live[flow.id] = _Live(flow, exchange, content, coding or "identity")
+        if getattr(ctx.options, "intercept_active", False):
+            # It may be held back now: what can be edited then is what will be sent.
+            live.offered = flow.request.raw_content = exchange.preview()
+            flow.request.headers.pop("content-encoding", None)
         flow.comment = line_so_far(exchange)
         if self._timer is None and self._is_watched():
             self._timer = asyncio.get_running_loop().call_later(UPDATE_S, self._update)
@@ -166,6 +172,10 @@ class Inspector:
         exchange.note_outcome()
         if live := self._live.get(flow.id):
             live.note_link()
+            offered, live.offered = live.offered, None
+            found = flow.request.raw_content
+            if offered is not None and found and found != offered:
+                live.turn.edit(found)
 
     def sent(self, flow: http.HTTPFlow, send: Send) -> None:
         """Let the flow say what was sent, but for the credential: that is on the wire only."""

@@ -104,6 +104,8 @@ class Record(Part):
     times: list[tuple[int, float]] = Field(default_factory=list)
     """Up to which byte of the client's answer what had come when."""
     upstream_cut: bool = False
+    edited: bool = False
+    """A person changed the request before it was sent."""
     refusal: Refusal | None = None
 
     @property
@@ -190,6 +192,7 @@ def record_of(turn: Turn, failure: str | None = None) -> Record:
         ended_s=round(turn.clock() - began, 3),
         times=_times(turn),
         upstream_cut=turn.upstream.cut,
+        edited=turn.is_edited,
     )
 
 
