@@ -13,7 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+from mitmproxy.io import FlowReader
 
+from qwen_mitm.inspection.inspector import BODIES_KEY
+from qwen_mitm.inspection.record import unpack
 from qwen_mitm.simulator import SimulatorProcess
 from qwen_mitm.web_chat.credentials import CredentialStore, read_credentials
 from qwen_mitm.web_chat.database import Database, database_path
@@ -573,12 +576,12 @@ def test_nothing_secret_is_saved_shown_or_logged(
         options=accounts.options | {"hardump": str(har), "flow_detail": "4"},
         arguments=["-w", str(flows), "-v"],
     )
-    quoted = json.dumps(
-        {"success": False, "data": {"code": "x", "details": "no fake-key-umidtoken-web here"}}
-    )
+    details = "no fake-key-umidtoken-web and no fake-key-acw-web here"
+    quoted = json.dumps({"success": False, "data": {"code": "x", "details": details}})
+    late = {"frames": [*spoken("one")[:2], f"data: {quoted}\n\n"]}
     with Way(proxy).http() as http:
         say(http, [message("say hello")])
-        for words in ("401", "waf", "rate-limited-1", "504", {"body": quoted}):
+        for words in ("401", "waf", "rate-limited-1", "504", {"body": quoted}, late):
             for where in ("new", "completion"):
                 simulator.web("script", {where: [words]})
                 told = say(http, [message("say hello")], stream=False)
@@ -595,6 +598,11 @@ def test_nothing_secret_is_saved_shown_or_logged(
     saved = flows.read_bytes().decode("latin-1")
     assert "/api/v2/chat/completions?chat_id=" in saved
     assert "account:web" in saved
-    for written in (saved, har.read_text("utf-8"), proxy.log, accounts.path.read_text()):
+    with flows.open("rb") as file:
+        packed = [flow.metadata.get(BODIES_KEY, {}) for flow in FlowReader(file).stream()]
+    bodies = [unpack(body).decode() for kept in packed for body in kept.values()]
+    assert "no (the account's key) and no (the account's key) here" in "".join(bodies)
+    written_down = (saved, har.read_text("utf-8"), proxy.log, accounts.path.read_text(), *bodies)
+    for written in written_down:
         for secret in ("fake-key-umidtoken", "fake-key-acw", jwt(ends), "fake-signature"):
             assert secret not in written
