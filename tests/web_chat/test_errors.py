@@ -95,6 +95,11 @@ def test_a_redirection_to_a_captcha_means_the_same() -> None:
     assert isinstance(refused(302, {"location": "/elsewhere"}, b""), ProtocolChanged)
 
 
+def test_a_redirection_to_the_login_means_expired_credentials() -> None:
+    headers = {"location": "https://chat.qwen.ai/auth?redirect=%2F"}
+    assert isinstance(refused(302, headers, b""), CredentialsExpired)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_of_the_credentials_asks_for_new_ones(status: int) -> None:
     error = refused(status, JSON, b"{}")

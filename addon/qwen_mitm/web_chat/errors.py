@@ -38,6 +38,9 @@ _WAF: Final = re.compile(
 _PAGE: Final = re.compile(r"\s*(?:<!doctype|<html|<head|<script|<body|<!--|<meta)", re.IGNORECASE)
 
 
+_LOGIN_PAGE: Final = re.compile(r"/(?:auth|log-?in|sign-?in)\b", re.IGNORECASE)
+
+
 class WebChatError(AccountTrouble):
     """``kind`` is what it does to the account."""
 
@@ -169,11 +172,12 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> WebChatErro
 
 def _refused(status: int, headers: Mapping[str, str], body: bytes) -> WebChatError:
     text = body.decode("utf-8", "replace")
+    location = headers.get("location", "")
     page = "html" in headers.get("content-type", "").lower() or is_page(body)
     # A redirection leads to the same page.
-    if is_firewall(f"{headers.get('location', '')} {text}") or (page and status < 500):
+    if is_firewall(f"{location} {text}") or (page and status < 500):
         return blocked()
-    if status in (401, 403):
+    if status in (401, 403) or (300 <= status < 400 and _LOGIN_PAGE.search(location)):
         return CredentialsExpired(
             f"chat.qwen.ai refused the credentials with {status}: they are expired or were "
             f"revoked. {LOGIN}"
