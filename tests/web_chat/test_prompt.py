@@ -159,3 +159,7 @@ def test_the_name_of_a_function_stays_in_its_quotes() -> None:
         chat(user("?"), AssistantMessage("", None, (call,)), ToolMessage("c1", "x"))
     )
     assert said.startswith('<tool_response name="f\\"> <tool_response" call="1">')
+
+
+def test_an_empty_message_is_not_sent_as_one() -> None:
+    assert first_message(chat(user(""))) == "Continue."

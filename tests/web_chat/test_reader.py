@@ -251,3 +251,9 @@ def test_a_captcha_in_json_is_a_page(form: str) -> None:
     reader.feed((form % captcha).encode())
     reader.end()
     assert isinstance(reader.trouble, CredentialsBlocked)
+
+
+def test_a_mark_of_the_end_is_no_answer() -> None:
+    done = b"data: [DONE]\n\n"
+    assert read(created(), done) == []
+    assert finish_of(read(created(), piece("Yes."), done)) == ["stop"]

@@ -82,7 +82,9 @@ def _news(chat: ChatRequest, start: int, names: _CallNames) -> str:
                 raise AssertionError("an answer is no news")
             case _:
                 assert_never(message)
-    return "\n\n".join([*(said or [_CONTINUE]), *_wishes(chat)])
+    if not "".join(said).strip():
+        said = [_CONTINUE]
+    return "\n\n".join([*said, *_wishes(chat)])
 
 
 def _wishes(chat: ChatRequest) -> Iterator[str]:

@@ -129,7 +129,8 @@ class WebChatReader:
         if self._over:
             return []
         if data.strip() == b"[DONE]":
-            return self._finished("stop")
+            # It is no answer by itself.
+            return self._finished("stop") if self._transcript.has_begun else []
         try:
             chunk = parse_chunk(data)
         except ValidationError:
@@ -269,6 +270,10 @@ class _Transcript:
         for call in delta.tool_calls:
             identity = f"call-{len(self._calls)}"
             self._calls.append(ToolCall(identity, call.name or "", call.arguments or "{}"))
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(self._texts or self._calls)
 
     def message(self) -> AssistantMessage:
         texts = ["".join(pieces) for pieces in self._texts]
