@@ -296,6 +296,11 @@ def test_nothing_is_searched_when_the_tool_may_not_be_used(choice: object) -> No
     assert "enable_search" not in body
 
 
+def test_nothing_is_searched_for_tool_choice_none_without_other_tools() -> None:
+    request = {"input": "hi", "tools": [{"type": "web_search"}], "tool_choice": "none"}
+    assert "enable_search" not in sent(request, provider="dashscope")
+
+
 def test_a_search_cannot_be_forced_in_chat() -> None:
     request = {"input": "hi", "tools": [{"type": "web_search"}]}
     for choice in ("required", {"type": "web_search"}):

@@ -135,7 +135,7 @@ def _chat(
         system="\n\n".join(filter(None, (request.instructions, *conversation.system))) or None,
         messages=conversation.finish(),
         tools=tools.definitions,
-        hosted_tools=tuple(tools.hosted.values()) if choice != "none" else (),
+        hosted_tools=tuple(tools.hosted.values()) if request.tool_choice != "none" else (),
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls if tools.definitions else None,
         max_tokens=request.max_output_tokens,
