@@ -344,10 +344,9 @@ class QwenBridge:
         return status_answer(flow.request.method, path, not self._is_guest(flow), status)
 
     def _present(self) -> Present:
-        return hosting.present(self.settings, self._ledger, self._skew, self._streams())
-
-    def _streams(self) -> int:
-        return sum(exchange.streams for exchange in self._exchanges.values())
+        streams = sum(exchange.streams for exchange in self._exchanges.values())
+        currency = self._inspector.prices.currency
+        return hosting.present(self.settings, self._ledger, self._skew, streams, currency)
 
     def _begin(self, flow: http.HTTPFlow, arrival: Arrival) -> None:
         admit(arrival.fields, self.settings)
@@ -479,7 +478,7 @@ class QwenBridge:
             line = inner.line(failure)
             if not self.settings.quiet_mode:
                 logger.info("qwen-mitm: %s", line)
-            self._tell(turn_ended(inner, flow, line))
+            self._tell(turn_ended(inner, flow, line, self._inspector.prices))
 
     def _tell(self, ended: TurnEnded | RequestRefused) -> None:
         self._observer.tell(ended)

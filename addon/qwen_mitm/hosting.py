@@ -158,7 +158,9 @@ def asked_of_proxy(flow: http.HTTPFlow) -> str | None:
     return request.path.removeprefix(prefix if is_below else "") if is_asked else None
 
 
-def present(settings: Settings, ledger: Ledger, skew: Skew | None, open_streams: int) -> Present:
+def present(
+    settings: Settings, ledger: Ledger, skew: Skew | None, open_streams: int, currency: str
+) -> Present:
     """What holds now, for the status page and the metrics."""
     accounts: Sequence[Account] = ()
     problem = None
@@ -173,6 +175,7 @@ def present(settings: Settings, ledger: Ledger, skew: Skew | None, open_streams:
         open_streams=open_streams,
         now_ms=time.time_ns() // 1_000_000,
         base_url=settings.base_url,
+        currency=currency,
     )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from mitmproxy import http
 from pydantic import BaseModel
 
+from qwen_mitm.inspection.prices import PriceTable
 from qwen_mitm.journey import AttemptRecord
 from qwen_mitm.reports import (
     VARIABLE,
@@ -102,7 +103,7 @@ def reports_to_starter() -> Reports | None:
     return reports
 
 
-def turn_ended(turn: Turn, flow: http.HTTPFlow, line: str) -> TurnEnded:
+def turn_ended(turn: Turn, flow: http.HTTPFlow, line: str, prices: PriceTable) -> TurnEnded:
     """The figures of a turn that is over."""
     response = turn.assembler.response()
     status = flow.response.status_code if flow.response else 0
@@ -110,18 +111,24 @@ def turn_ended(turn: Turn, flow: http.HTTPFlow, line: str) -> TurnEnded:
     if flow.error:
         outcome = "broken off"
     first = turn.first_event_at
+    tokens = _tokens(turn)
+    cost = prices.amount(
+        turn.model, input_tokens=tokens.input, cached=tokens.cached, output_tokens=tokens.output
+    )
     return TurnEnded(
         line=line,
         model=turn.model,
         outcome=outcome,
         tries=tuple(_try(attempt, turn.began_at) for attempt in turn.attempts),
-        tokens=_tokens(turn),
+        tokens=tokens,
         first_event_s=None if first is None else first - turn.began_at,
         response_id=str(response["id"]),
         streamed=turn.streams,
         ended_at=time.time(),
         duration_s=turn.clock() - turn.began_at,
         fault=_fault(turn, flow),
+        cost=None if tokens.estimated else cost,
+        currency=prices.currency,
     )
 
 

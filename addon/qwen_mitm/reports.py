@@ -90,6 +90,9 @@ class TurnEnded(_Report):
     """Seconds since 1970."""
     duration_s: float = 0.0
     fault: Fault | None = None
+    cost: float | None = None
+    """None: there is no price for the model, or the tokens are a guess."""
+    currency: str = ""
 
     @property
     def succeeded(self) -> bool:

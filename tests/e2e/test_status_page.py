@@ -28,6 +28,7 @@ from tests.e2e.flaky import unused_port
 from tests.e2e.proxy import ROOT, Proxy
 
 IMAGES = ROOT / "docs" / "images"
+OF_TURNS = ("qwen_turns_total", "qwen_cost_total")
 PAGE = "http://qwen.mitm/"
 needs_chromium = pytest.mark.skipif(PROGRAM is None, reason="there is no chromium")
 
@@ -41,7 +42,7 @@ COUNT_COLOURS = """(id) => {
     return seen.size;
 }"""
 
-DESKTOP = (1040, 1240)
+DESKTOP = (1040, 1460)
 PHONE = (390, 844)
 
 
@@ -93,7 +94,9 @@ def proxy_state(accounts: AccountsOfTest) -> Path:
 def turns_today(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         today = datetime.now(UTC).date().isoformat()
-        (found,) = connection.execute("SELECT sum(turns) FROM days WHERE date = ?", (today,))
+        (found,) = connection.execute(
+            "SELECT sum(turns) FROM account_days WHERE date = ?", (today,)
+        )
     return int(found[0])
 
 
@@ -109,15 +112,16 @@ def _past(path: Path) -> None:
             turns = int(dice.uniform(0.3, 1) * share * (25 if weekend else 110))
             read = turns * dice.randint(24_000, 42_000)
             wrote = turns * dice.randint(500, 1200)
-            rows.append((date, name, turns, turns // 40, read, read * 8 // 10, wrote, wrote // 3))
+            counts = (turns, turns // 40, read, read * 8 // 10, wrote, wrote // 3)
+            rows.append((date, name, "USD", *counts, read * 4e-7 + wrote * 4e-6))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "CREATE TABLE days (date TEXT NOT NULL, account TEXT NOT NULL, turns INTEGER NOT NULL,"
-            "failed INTEGER NOT NULL, input INTEGER NOT NULL, cached INTEGER NOT NULL,"
-            "output INTEGER NOT NULL, reasoning INTEGER NOT NULL, PRIMARY KEY (date, account))"
-            "WITHOUT ROWID"
+            "CREATE TABLE account_days (date TEXT NOT NULL, account TEXT NOT NULL, currency TEXT "
+            "NOT NULL, turns INTEGER NOT NULL, failed INTEGER NOT NULL, input INTEGER NOT NULL,"
+            "cached INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,"
+            "cost REAL NOT NULL, PRIMARY KEY (date, account, currency)) WITHOUT ROWID"
         )
-        connection.executemany("INSERT INTO days VALUES (?,?,?,?,?,?,?,?)", rows)
+        connection.executemany("INSERT INTO account_days VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
 
 
 @pytest.fixture
@@ -197,6 +201,7 @@ def _check(browser: Browser) -> None:
     assert "The request itself was refused" in refused
     assert "Change what the message names." in refused
     assert colours_of(browser, "days") > 3
+    assert colours_of(browser, "costs") > 3
     assert colours_of(browser, "firsts") > 3
     assert shown(browser, "#live")[0].startswith("Live")
 
@@ -279,7 +284,13 @@ def test_metrics_are_at_the_proxy_and_at_a_port_of_their_own(
     start_proxy: StartProxy, accounts: AccountsOfTest, page_port: int
 ) -> None:
     accounts.write(accounts.key("plan"), accounts.key("work"))
-    own = {"qwen_metrics_port": str(page_port), "qwen_rotation_strategy": "sequential"}
+    prices = accounts.path.with_name("prices.json")
+    prices.write_text('{"models": {"qwen3-coder-plus": {"input": 2, "output": 4}}}')
+    own = {
+        "qwen_metrics_port": str(page_port),
+        "qwen_rotation_strategy": "sequential",
+        "qwen_prices": str(prices),
+    }
     options = accounts.options | own
     proxy = start_proxy(env=accounts.env, options=options)
     accounts.simulator.script(["429", ""])
@@ -291,9 +302,10 @@ def test_metrics_are_at_the_proxy_and_at_a_port_of_their_own(
         sample.name: sample.value
         for family in text_string_to_metric_families(page.text)
         for sample in family.samples
-        if sample.labels.get("account") != "work" or sample.name == "qwen_turns_total"
+        if sample.labels.get("account") != "work" or sample.name in OF_TURNS
     }
     assert found["qwen_turns_total"] == 1
+    assert found["qwen_cost_total"] > 0
     assert found["qwen_failovers_total"] == 1
     assert found["qwen_cooldowns"] == 1
     assert found["qwen_open_streams"] == 0

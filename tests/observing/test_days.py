@@ -100,6 +100,22 @@ def test_nothing_counts_twice_while_it_is_written(days: Callable[..., Days], clo
     kept.close()
 
 
+def test_costs_are_added_in_one_currency_and_tokens_in_any(days: Callable[..., Days]) -> None:
+    kept = days()
+    kept.turn_ended(a_turn("plan", input=10, cost=0.25))
+    kept.turn_ended(a_turn("plan", input=10, cost=0.5))
+    kept.turn_ended(a_turn("plan", input=10, cost=3.0, currency="CNY"))
+    kept.turn_ended(a_turn("plan", input=10))
+    kept.close()
+
+    later = days()
+    settled(later)
+    ((dollars,), (yuan,)) = later.totals("USD"), later.totals("CNY")
+    later.close()
+    assert (dollars.turns, dollars.input, dollars.cost) == (4, 40, 0.75)
+    assert (yuan.turns, yuan.input, yuan.cost) == (4, 40, 3.0)
+
+
 def test_old_days_are_dropped(days: Callable[..., Days], clock: Clock) -> None:
     kept = days(keep=3)
     kept.turn_ended(a_turn("plan"))
@@ -118,12 +134,12 @@ def test_the_file_is_bounded_whatever_accounts_there_were(
     settled(kept)
     kept.close()
     rows = [
-        (f"2026-11-{day}", f"account-{i}", 1, 0, 0, 0, 0, 0)
+        (f"2026-11-{day}", f"account-{i}", "", 1, 0, 0, 0, 0, 0, 0)
         for day in range(10, 20)
         for i in range(MOST_ROWS // 4)
     ]
     with closing(sqlite3.connect(tmp_path / "days.sqlite")) as connection, connection:
-        connection.executemany("INSERT INTO days VALUES (?,?,?,?,?,?,?,?)", rows)
+        connection.executemany("INSERT INTO account_days VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
 
     later = days(name="days.sqlite")
     later.turn_ended(a_turn("plan"))

@@ -34,6 +34,7 @@ def present() -> Present:
         open_streams=3,
         now_ms=NOW,
         base_url="https://portal.qwen.ai/v1",
+        currency="USD",
     )
 
 
@@ -68,6 +69,16 @@ def test_a_turn_is_counted_with_its_tokens_times_and_failovers(metrics: Metrics)
     assert found[f"{first}_bucket", "0.25", "qwen3-coder-plus"] == 0
     assert found[f"{first}_bucket", "0.5", "qwen3-coder-plus"] == 1
     assert found["qwen_output_tokens_per_second_sum", "qwen3-coder-plus"] == 63
+
+
+def test_the_cost_is_counted_by_currency(metrics: Metrics) -> None:
+    metrics.turn_ended(a_turn("plan", cost=0.25))
+    metrics.turn_ended(a_turn("plan", cost=0.5))
+    metrics.turn_ended(a_turn("plan", cost=3.0, currency="CNY"))
+    metrics.turn_ended(a_turn("plan"))
+    found = samples(metrics)
+    assert found["qwen_cost_total", "plan", "USD", "qwen3-coder-plus"] == 0.75
+    assert found["qwen_cost_total", "plan", "CNY", "qwen3-coder-plus"] == 3
 
 
 def test_errors_are_counted_by_class_also_of_requests_that_became_no_turns(

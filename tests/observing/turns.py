@@ -13,6 +13,8 @@ def a_turn(
     duration_s: float = 2.4,
     fault: Fault | None = None,
     statuses: tuple[int | None, ...] = (),
+    cost: float | None = None,
+    currency: str = "USD",
     **tokens: int,
 ) -> TurnEnded:
     """Answered by the last account; those before it failed with ``statuses``."""
@@ -41,4 +43,6 @@ def a_turn(
         ended_at=1_795_166_830.0,
         duration_s=duration_s,
         fault=fault,
+        cost=cost,
+        currency=currency,
     )

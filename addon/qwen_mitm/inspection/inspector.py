@@ -104,7 +104,7 @@ class Inspector:
     def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
         self._wall_clock = wall_clock
         self._live: dict[str, _Live] = {}
-        self._prices = PriceTable()
+        self.prices = PriceTable()
         self._lines_alone = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -134,10 +134,10 @@ class Inspector:
             SettingsError: it cannot be used.
         """
         if not path:
-            self._prices = PriceTable()
+            self.prices = PriceTable()
             return
         try:
-            self._prices = read_prices(Path(path).expanduser().read_text("utf-8"))
+            self.prices = read_prices(Path(path).expanduser().read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise SettingsError(f"qwen_prices: {path} cannot be used: {error}") from None
 
@@ -207,13 +207,13 @@ class Inspector:
             record.status = "broken off" if flow.error else "failed"
             record.error = _error_in(response)
         if record.tokens is not None and not record.tokens.estimated:
-            record.cost = self._prices.cost(
+            record.cost = self.prices.cost(
                 record.model,
                 input_tokens=record.tokens.input,
                 cached=record.tokens.cached,
                 output_tokens=record.tokens.output,
             )
-            record.priced = self._prices.date
+            record.priced = self.prices.date
         flow.metadata[BODIES_KEY] = {
             "request": pack(live.client),
             "upstream": pack(exchange.said_upstream()),

@@ -30,13 +30,22 @@ class PriceTable(BaseModel):
 
     def cost(self, model: str, *, input_tokens: int, cached: int, output_tokens: int) -> str:
         """Such as ``0.0113 USD``; "" for a model without a price."""
+        amount = self.amount(
+            model, input_tokens=input_tokens, cached=cached, output_tokens=output_tokens
+        )
+        return "" if amount is None else f"{amount:.4f} {self.currency}"
+
+    def amount(
+        self, model: str, *, input_tokens: int, cached: int, output_tokens: int
+    ) -> float | None:
+        """In the table's currency; None for a model without a price."""
         price = self.models.get(model)
         if price is None:
-            return ""
+            return None
         of_cached = price.input if price.cached_input is None else price.cached_input
         fresh = max(0, input_tokens - cached)
         sum_ = fresh * price.input + cached * of_cached + output_tokens * price.output
-        return f"{sum_ / _MILLION:.4f} {self.currency}"
+        return sum_ / _MILLION
 
 
 def read_prices(text: str) -> PriceTable:

@@ -7,6 +7,7 @@ value but the sums, so a file that cannot be used costs a warning and no more.
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -27,27 +28,29 @@ FILE_NAME: Final = "qwen-mitm-days.sqlite"
 MOST_ROWS: Final = 20_000
 WRITE_EVERY_S: Final = 10.0
 
-_COUNTS: Final = ("turns", "failed", "input", "cached", "output", "reasoning")
+_COUNTS: Final = ("turns", "failed", "input", "cached", "output", "reasoning", "cost")
 _BUSY_TIMEOUT_S: Final = 2.0
 _SCHEMA: Final = f"""
-    CREATE TABLE IF NOT EXISTS days (
+    CREATE TABLE IF NOT EXISTS account_days (
         date TEXT NOT NULL,
         account TEXT NOT NULL,
-        {", ".join(f"{name} INTEGER NOT NULL" for name in _COUNTS)},
-        PRIMARY KEY (date, account)
+        currency TEXT NOT NULL,
+        {", ".join(f"{name} NUMERIC NOT NULL" for name in _COUNTS)},
+        PRIMARY KEY (date, account, currency)
     ) WITHOUT ROWID
 """
 _ADD: Final = f"""
-    INSERT INTO days VALUES ({", ".join("?" * (2 + len(_COUNTS)))})
+    INSERT INTO account_days VALUES ({", ".join("?" * (3 + len(_COUNTS)))})
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in _COUNTS)}
 """
 _DROP: Final = """
-    DELETE FROM days WHERE date < ? OR date <
-    (SELECT date FROM days ORDER BY date DESC, account LIMIT 1 OFFSET ?)
+    DELETE FROM account_days WHERE date < ? OR date <
+    (SELECT date FROM account_days ORDER BY date DESC, account LIMIT 1 OFFSET ?)
 """
 
-type _Key = tuple[str, str]
-type _Counts = tuple[int, ...]
+type _Key = tuple[str, str, str]
+"""The date, the account and the currency; none where there is no price."""
+type _Counts = tuple[float, ...]
 type _Sums = Mapping[_Key, _Counts]
 
 
@@ -82,18 +85,28 @@ class Days:
             tokens.cached,
             tokens.output,
             tokens.reasoning,
+            turn.cost or 0.0,
         )
-        key = (self._today().isoformat(), account)
+        key = (self._today().isoformat(), account, turn.currency if turn.cost else "")
         self._new = dict(_added(self._new, {key: counts}))
         self._write_when_due()
 
-    def totals(self) -> list[DayTotal]:
-        """Of all days that are kept, the oldest first; what other proxies did is added soon."""
+    def totals(self, currency: str = "") -> list[DayTotal]:
+        """Of all days that are kept, the oldest first; what other proxies did is added soon.
+
+        What was paid in another ``currency`` is left out of the cost.
+        """
         self._write_when_due()
         sums = _added(_added(self._stored, self._writing), self._new)
+        found: dict[tuple[str, str], _Counts] = {}
+        for (day, account, paid_in), counts in sums.items():
+            shown = counts if paid_in == currency else (*counts[:-1], 0.0)
+            found[day, account] = _plus(found.get((day, account)), shown)
         return [
-            DayTotal(date=day, account=account, **dict(zip(_COUNTS, counts, strict=True)))
-            for (day, account), counts in sorted(sums.items())
+            DayTotal.model_validate(
+                {"date": day, "account": account, **dict(zip(_COUNTS, counts, strict=True))}
+            )
+            for (day, account), counts in sorted(found.items())
         ]
 
     @property
@@ -103,7 +116,8 @@ class Days:
     def finish(self) -> None:
         """Begin to write what is left. ``is_writing`` says whether that is done."""
         self._settle()
-        if self._new and not self._write:
+        if self._new:
+            # Behind a write that is still under way, if there is one.
             self._begin()
         self._writer.shutdown(wait=False)
 
@@ -144,9 +158,12 @@ class Days:
 def _added(one: _Sums, other: _Sums) -> _Sums:
     found = dict(one)
     for key, counts in other.items():
-        before = found.get(key, (0,) * len(counts))
-        found[key] = tuple(a + b for a, b in zip(before, counts, strict=True))
+        found[key] = _plus(found.get(key), counts)
     return found
+
+
+def _plus(before: _Counts | None, counts: _Counts) -> _Counts:
+    return counts if before is None else tuple(map(operator.add, before, counts))
 
 
 def _update(path: Path, new: _Sums, oldest: str) -> _Sums:
@@ -158,5 +175,5 @@ def _update(path: Path, new: _Sums, oldest: str) -> _Sums:
         connection.execute(_SCHEMA)
         connection.executemany(_ADD, [(*key, *counts) for key, counts in new.items()])
         connection.execute(_DROP, (oldest, MOST_ROWS))
-        rows = connection.execute("SELECT * FROM days").fetchall()
-    return {(day, account): tuple(counts) for day, account, *counts in rows}
+        rows = connection.execute("SELECT * FROM account_days").fetchall()
+    return {(day, account, currency): tuple(counts) for day, account, currency, *counts in rows}

@@ -20,6 +20,8 @@ class DayTotal(_Shown):
     cached: int = 0
     output: int = 0
     reasoning: int = 0
+    cost: float = 0.0
+    """In the present currency, as far as there were prices."""
 
 
 class Moment(_Shown):
@@ -56,6 +58,7 @@ class Observed(_Shown):
     """As ``qwen-mitm accounts --json`` has them."""
     accounts_problem: str | None
     days: tuple[DayTotal, ...]
+    currency: str
     days_kept: int
     """On disk; 0: ``days`` are of this proxy, since it began."""
     moments: tuple[Moment, ...]

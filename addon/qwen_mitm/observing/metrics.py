@@ -52,6 +52,12 @@ class Metrics:
             ("model", "account", "kind"),
             registry=registry,
         )
+        self._cost = Counter(
+            "qwen_cost",
+            "Of turns whose model has a price and whose tokens the upstream counted.",
+            ("model", "account", "currency"),
+            registry=registry,
+        )
         self._failovers = Counter(
             "qwen_failovers",
             "Attempts after which another one was made.",
@@ -94,6 +100,8 @@ class Metrics:
         ):
             if number:
                 self._tokens.labels(model, account, kind).inc(number)
+        if turn.cost:
+            self._cost.labels(model, account, turn.currency).inc(turn.cost)
         for attempt in turn.tries[:-1]:
             left = self._accounts.of(attempt.account)
             self._failovers.labels(left, of_attempt(attempt)).inc()

@@ -20,3 +20,5 @@ class Present:
     now_ms: int
     base_url: str
     """Of accounts that have none of their own."""
+    currency: str
+    """Of the prices."""

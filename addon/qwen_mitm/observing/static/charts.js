@@ -57,21 +57,33 @@ function options(extra) {
 class Charts {
   constructor() {
     this.palette = new Palette();
-    this.days = new Chart(document.getElementById("days"), {
+    this.days = this.bars("days", compact);
+    this.costs = this.bars("costs", (cost) => cost.toFixed(2));
+    this.firsts = this.points("firsts");
+    this.paint();
+  }
+
+  /** What was used on each day, one account above the other. */
+  bars(id, words) {
+    return new Chart(document.getElementById(id), {
       type: "bar",
       data: { labels: [], datasets: [] },
       options: options({
         tooltip: {
-          label: (item) => `${item.dataset.label}: ${compact(item.parsed.y)}`,
+          label: (item) => `${item.dataset.label}: ${words(item.parsed.y)}`,
           afterLabel: (item) => item.dataset.details[item.dataIndex],
         },
         scales: {
           x: { stacked: true, grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
-          y: { stacked: true, beginAtZero: true, suggestedMax: 10, ticks: { callback: compact, maxTicksLimit: 6 } },
+          y: { stacked: true, beginAtZero: true, ticks: { callback: words, maxTicksLimit: 6 } },
         },
       }),
     });
-    this.firsts = new Chart(document.getElementById("firsts"), {
+  }
+
+  /** When each answer began. */
+  points(id) {
+    return new Chart(document.getElementById(id), {
       type: "scatter",
       data: { datasets: [] },
       options: options({
@@ -91,13 +103,12 @@ class Charts {
         },
       }),
     });
-    this.paint();
   }
 
   /** In the colours of the style sheet as it is now. */
   paint() {
     colours.clear();
-    for (const chart of [this.days, this.firsts]) {
+    for (const chart of [this.days, this.costs, this.firsts]) {
       chart.options.color = colour("--text");
       for (const scale of Object.values(chart.options.scales)) {
         scale.ticks.color = colour("--quiet");
@@ -127,11 +138,12 @@ class Charts {
 
   show(observed) {
     for (const account of observed.accounts) this.palette.place(account.name);
-    this.showDays(observed.days, observed.now);
+    this.showDays(this.days, observed, (day) => day.input + day.output);
+    this.showDays(this.costs, observed, (day) => day.cost);
     this.showFirsts(observed.moments);
   }
 
-  showDays(days, now) {
+  showDays(chart, { days, now }, amount) {
     const dates = Array.from({ length: narrow.matches ? 10 : 30 }, (_, back) =>
       new Date(now - back * 86400000).toISOString().slice(0, 10)).reverse();
     const series = new Map();
@@ -143,12 +155,12 @@ class Charts {
         series.set(label, { label, data: dates.map(() => 0), details: dates.map(() => ""), borderWidth: 1, borderRadius: 3 });
       }
       const one = series.get(label);
-      one.data[place] += day.input + day.output;
+      one.data[place] += amount(day);
       one.details[place] = `${compact(day.input)} in (${compact(day.cached)} cached), ${compact(day.output)} out, ${day.turns} turns`;
     }
-    this.days.data.labels = dates.map((date) =>
+    chart.data.labels = dates.map((date) =>
       new Date(`${date}T00:00Z`).toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" }));
-    this.put(this.days, [...series.values()].filter((one) => one.data.some(Boolean)));
+    this.put(chart, [...series.values()].filter((one) => one.data.some(Boolean)));
   }
 
   showFirsts(moments) {

@@ -171,6 +171,9 @@ function showTiles(observed, today) {
   const speed = median(observed.moments.map((one) => one.tokens_per_second).filter((one) => one !== null));
   say("first", first === null ? "–" : `${first.toFixed(2)} s`);
   say("speed", speed === null ? "median" : `median; ${Math.round(speed)} tokens/s`);
+  byId("cost-tile").hidden = !observed.days.some((day) => day.cost);
+  say("cost", sum(today, "cost").toFixed(2));
+  say("currency", observed.currency);
   say("streams", number.format(observed.open_streams));
 }
 
@@ -178,10 +181,11 @@ function showDaysTable(days) {
   keep(byId("days-table").tBodies[0], [...days].reverse(), (day) => `${day.date} ${day.account}`, () => {
     const row = element("tr");
     row.append(element("td"), element("td"));
-    for (let i = 0; i < 5; i += 1) row.append(element("td", "number"));
+    for (let i = 0; i < 6; i += 1) row.append(element("td", "number"));
     return row;
   }, (row, day) => {
     const figures = [day.turns, day.input, day.cached, day.output, day.failed].map((one) => number.format(one));
+    figures.push(day.cost ? day.cost.toFixed(4) : "");
     [day.date, day.account || NO_ACCOUNT, ...figures].forEach((text, place) => set(row.children[place], text));
   });
 }
@@ -205,6 +209,7 @@ function show(status) {
   keep(byId("accounts").tBodies[0], accounts, (account) => account.name, accountRow, fillAccount);
   say("problem", observed.accounts_problem ?? "");
   byId("problem").hidden = !observed.accounts_problem;
+  byId("costs-section").hidden = !observed.days.some((day) => day.cost);
   charts.show(observed);
   showDaysTable(observed.days);
   say("days-note", observed.days_kept
