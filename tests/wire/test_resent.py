@@ -64,6 +64,7 @@ def test_a_request_that_grows_is_read_from_where_the_last_one_ended(form: str) -
     third = reading_of(bodies[2], second)
 
     for body, reading in zip(bodies, (first, second, third), strict=True):
+        assert reading.size == len(b"".join((reading.head, *reading.texts, reading.tail)))
         assert all_of(reading.request) == all_of(parse_request(body.encode()))
     assert third.items[:2] == second.items
     assert third.items[0] is first.items[0]

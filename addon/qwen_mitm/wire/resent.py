@@ -54,6 +54,8 @@ class Reading:
     head: bytes
     texts: tuple[bytes, ...]
     """The array up to the end of its last item: what each of the turns brought."""
+    length: int
+    """Of these texts."""
     tail: bytes
     around: ResponsesRequest
     """The request with the input ``[]``."""
@@ -65,7 +67,7 @@ class Reading:
 
     @property
     def size(self) -> int:
-        return len(self.head) + sum(map(len, self.texts)) + len(self.tail)
+        return len(self.head) + self.length + len(self.tail)
 
     def end_in(self, body: bytes, start: int) -> int:
         """Where its items end in an array that begins at ``start``; -1: it begins otherwise."""
@@ -163,13 +165,16 @@ def _reading(
         head, tail = like.head, like.tail
     text = body[cut.known : cut.end].rstrip(_BLANKS)
     if base is None:
-        return Reading(head=head, texts=(text,), tail=tail, around=around, items=items)
+        return Reading(
+            head=head, texts=(text,), length=len(text), tail=tail, around=around, items=items
+        )
     if bool(items) != text.lstrip(_BLANKS).startswith(b","):
         return None
     return replace(
         base,
         head=head,
         texts=(*base.texts, text) if items else base.texts,
+        length=base.length + (len(text) if items else 0),
         tail=tail,
         around=around,
         items=(*base.items, *items),
