@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import (
+    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     Histogram,
@@ -15,7 +16,6 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from qwen_mitm.accounts.cooldown import ALL_MODELS
@@ -24,7 +24,7 @@ from qwen_mitm.observing.labels import Labels
 from qwen_mitm.observing.present import Present
 from qwen_mitm.reports import RequestRefused, TurnEnded
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MOST_MODELS: Final = 50
 MOST_ACCOUNTS: Final = 200
 
