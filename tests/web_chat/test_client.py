@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ from qwen_mitm.web_chat.payloads import Completion
 from qwen_mitm.web_chat.retry import RetryPolicy
 from qwen_mitm.wire.chat import ChatChunk, EndOfAnswer
 from tests.web_chat.keys import credentials
-from tests.web_chat.pieces import WEATHER, chat, user
+from tests.web_chat.pieces import WEATHER, chat, created, finished, piece, user
 
 CHAT_ID = "1c0f1b9e-0000-4000-8000-00000000000f"
 LOGIN = credentials("0001", 2_000_000_000)
@@ -276,3 +277,25 @@ async def test_cookies_that_the_site_sets_are_not_in_the_log(
         assert await client.create_chat(model="m", key="0123456789") == CHAT_ID
     assert "/api/v2/chats/new" in caplog.text
     assert "fake-fresh-cookie" not in caplog.text
+
+
+class _Unended(httpx.AsyncByteStream):
+    """An answer whose connection stays open."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield created() + piece("Yes.") + finished()
+        await asyncio.Event().wait()
+
+
+async def test_an_answer_is_over_although_the_site_does_not_hang_up() -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=_Unended())
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        made = Site(Simulator(tls=False), http)
+        async with asyncio.timeout(20):
+            payload = await made.message("Well?", chat_id=CHAT_ID)
+            reply = await made.client.send_message(payload)
+            parts = [part async for part in made.client.stream_message(payload)]
+    assert reply.said.message.content == "Yes."
+    assert isinstance(parts[-1], EndOfAnswer)

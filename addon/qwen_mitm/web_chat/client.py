@@ -151,6 +151,9 @@ class WebChatClient:
                 for part in reader.feed(data):
                     ended = ended or isinstance(part, EndOfAnswer)
                     yield _checked(part, reader)
+                if ended:
+                    # The site need not hang up.
+                    break
         except httpx.HTTPError as error:
             raise _lost(error) from None
         finally:
@@ -163,10 +166,23 @@ class WebChatClient:
 
     async def send_message(self, payload: Completion) -> Reply:
         """The answer to a message, when all of it is there."""
+        return await self._retried(lambda: self._whole(payload))
+
+    async def _whole(self, payload: Completion) -> Reply:
         said: list[Said] = []
         reader = WebChatReader(offered={}, on_end=said.append, redact=self.credentials.redact)
-        body = await self._retried(lambda: self._read(payload))
-        parts = [*reader.feed(body), *reader.end()]
+        parts: list[AnswerPart] = []
+        response = await self._opened(payload)
+        try:
+            async for data in response.aiter_bytes():
+                parts += reader.feed(data)
+                if said:
+                    break
+        except httpx.HTTPError as error:
+            raise _lost(error) from None
+        finally:
+            await response.aclose()
+        parts += reader.end()
         checked = [_checked(part, reader) for part in parts]
         if not said:
             raise Unavailable("chat.qwen.ai's answer broke off.")
@@ -236,15 +252,6 @@ class WebChatClient:
             return body
 
         return await self._retried(ask)
-
-    async def _read(self, payload: Completion) -> bytes:
-        response = await self._opened(payload)
-        try:
-            return await response.aread()
-        except httpx.HTTPError as error:
-            raise _lost(error) from None
-        finally:
-            await response.aclose()
 
     async def _opened(self, payload: Completion) -> httpx.Response:
         target = completion_target(payload.chat_id)
