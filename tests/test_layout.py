@@ -36,6 +36,7 @@ PURE = (
     "inspection.answer",
     "inspection.blanking",
     "inspection.case",
+    "inspection.comparison",
     "inspection.conversation",
     "inspection.dashboard",
     "inspection.mapping",

@@ -439,6 +439,11 @@ class QwenBridge:
         """The same as qwen.export_case; mitmweb calls no command with an underscore."""
         self._inspector.export(turn, folder, self._store, self._seal, blank=blank)
 
+    @command.command("qwen.retranslate")
+    def retranslate(self, turn: flow.Flow) -> Sequence[str]:
+        """Translate a turn that is over once more, and say what is different; nothing is sent."""
+        return self._inspector.retranslate(turn, self._store, self._seal)
+
     # Ends --------------------------------------------------------------------------------------
 
     def response(self, flow: http.HTTPFlow) -> None:

@@ -247,6 +247,9 @@ def test_a_turn_becomes_a_test_case(desk: Desk, accounts: AccountsOfTest, tmp_pa
     checked_events(desk.ask(input="Thank you.", previous_response_id=answer))
     first, second = (desk.export(n, tmp_path / f"case{n}") for n in (0, 1))
     blank = desk.export(0, tmp_path / "blank", blank=True)
+    for flow in desk.flows():
+        same = ["request: the same as then", "answer: the same as then"]
+        assert desk.command("qwen.retranslate", f"@{flow['id']}") == same
 
     assert [event["type"] for event in events_of_case(first)] == [e["type"] for e in events]
     for folder in (first, second, blank):

@@ -45,6 +45,9 @@ def test_a_turn_is_a_transcript() -> None:
     assert json.loads(made["case.json"]) == {
         "provider": "coding-plan",
         "form": "/chat/completions",
+        "reasoning": "content",
+        "seals": False,
+        "compacts": False,
         "versions": VERSIONS,
     }
     for word in ("lovelace", "session-5", KEY, "plan.test", "work", "home"):

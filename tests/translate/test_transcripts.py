@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qwen_mitm.errors import BridgeError, InvalidRequest
-from qwen_mitm.inspection.retranslation import retranslated
+from qwen_mitm.inspection.retranslation import Setting, retranslated
 from qwen_mitm.providers import PROFILES
 from qwen_mitm.translate.assembler import AnswerContext
 from qwen_mitm.translate.chat_body import chat_body
@@ -112,9 +112,9 @@ def test_exported_turn_becomes_the_expected_events(case: str, pytestconfig: pyte
 
 
 def events_of_case(folder: Path) -> list[Any]:
-    case = json.loads((folder / "case.json").read_text("utf-8"))
+    setting = Setting.model_validate_json((folder / "case.json").read_text("utf-8"))
     request, upstream = ((folder / name).read_bytes() for name in ("request.json", "upstream.sse"))
-    return retranslated(request, upstream, case["provider"], case["form"]).events
+    return retranslated(request, upstream, setting).events
 
 
 @pytest.mark.parametrize("case", having("chat.json"))

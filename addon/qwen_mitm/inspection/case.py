@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from qwen_mitm.errors import BridgeError
 from qwen_mitm.inspection.blanking import blank_document, blank_stream, blank_text
 from qwen_mitm.inspection.record import Record
-from qwen_mitm.inspection.retranslation import retranslated, seal
+from qwen_mitm.inspection.retranslation import Setting, retranslated, seal
 from qwen_mitm.inspection.wording import read_json
 from qwen_mitm.translate.failure import refusal
 
@@ -60,7 +60,7 @@ def case_files(
     if not isinstance(request, dict):
         raise NoCase("The flow has no whole request of a client.")
     shared = {name: value for name, value in request.items() if name not in PERSONAL}
-    shared = {name: _opened(value, unseal) for name, value in shared.items()}
+    shared = {name: opened(value, unseal) for name, value in shared.items()}
     made = blank_document(shared) if blank else shared
     files = {"request.json": _pretty(made)}
     last = record.attempts[-1] if record.attempts else None
@@ -68,12 +68,18 @@ def case_files(
         files |= _answered(files["request.json"], upstream, record, blank=blank)
     else:
         files |= _refused(record, blank=blank)
-    case: JsonValue = {
-        "provider": record.attempts[-1].provider if record.attempts else "generic",
-        "form": record.form,
-        "versions": dict(versions),
-    }
+    case: JsonValue = {**setting_of(record).model_dump(), "versions": dict(versions)}
     return files | {"case.json": _pretty(case)}
+
+
+def setting_of(record: Record) -> Setting:
+    return Setting(
+        provider=record.attempts[-1].provider if record.attempts else "generic",
+        form=record.form or "/chat/completions",
+        reasoning=record.reasoning,
+        seals=record.seals,
+        compacts=record.compacts,
+    )
 
 
 def _answered(request: bytes, upstream: bytes, record: Record, *, blank: bool) -> dict[str, bytes]:
@@ -85,7 +91,7 @@ def _answered(request: bytes, upstream: bytes, record: Record, *, blank: bool) -
     said = _without_ids(upstream)
     said = blank_stream(said) if blank else said
     try:
-        events = retranslated(request, said, provider, record.form).events
+        events = retranslated(request, said, setting_of(record)).events
     except BridgeError as error:
         raise NoCase(f"Its request is refused now: {error.message}") from None
     lines = "".join(f"{json.dumps(event, ensure_ascii=False)}\n" for event in events)
@@ -127,18 +133,18 @@ def _refused(record: Record, *, blank: bool) -> dict[str, bytes]:
     return {"upstream.json": _pretty(answer), "refusal.json": _pretty(client)}
 
 
-def _opened(value: JsonValue, unseal: Unseal) -> JsonValue:
+def opened(value: JsonValue, unseal: Unseal) -> JsonValue:
     """With what was sealed here in the open: nobody else has the key."""
     match value:
         case list():
-            return [_opened(each, unseal) for each in value]
+            return [opened(each, unseal) for each in value]
         case dict():
-            opened = {name: _opened(each, unseal) for name, each in value.items()}
+            made = {name: opened(each, unseal) for name, each in value.items()}
             sealed = value.get("encrypted_content")
             if isinstance(sealed, str):
                 text = unseal(sealed)
-                opened["encrypted_content"] = "unreadable" if text is None else seal(text)
-            return opened
+                made["encrypted_content"] = "unreadable" if text is None else seal(text)
+            return made
     return value
 
 

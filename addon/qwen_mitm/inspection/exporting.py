@@ -11,8 +11,10 @@ from pydantic import JsonValue
 
 from qwen_mitm import __version__
 from qwen_mitm.errors import BridgeError
-from qwen_mitm.inspection.case import NoCase, case_files
+from qwen_mitm.inspection.case import NoCase, case_files, opened, setting_of
+from qwen_mitm.inspection.comparison import differences
 from qwen_mitm.inspection.pages import Turn as Page
+from qwen_mitm.inspection.retranslation import retranslated
 from qwen_mitm.inspection.wording import read_json
 from qwen_mitm.seal import Seal
 from qwen_mitm.state import expand
@@ -57,6 +59,29 @@ def export(
         raise NoCase(f"{folder} cannot be written: {error.strerror}") from None
 
 
+def retranslate(
+    page: Page, body: bytes, answer: bytes, *, store: ResponseStore, seal: Seal
+) -> list[str]:
+    """What today's translation makes otherwise of the turn; nothing is sent.
+
+    Raises:
+        NoCase: it cannot be translated again, and why.
+    """
+
+    def unseal(token: str) -> str | None:
+        return seal.unseal("thought", token) or seal.unseal("compaction", token)
+
+    setting = setting_of(page.record)
+    if not page.client or page.record.refusal is not None or setting.provider == "web-chat":
+        raise NoCase("This turn cannot be translated again.")
+    try:
+        request = json.dumps(opened(_whole(page.client, store), unseal)).encode()
+        today = retranslated(request, page.upstream, setting)
+    except BridgeError as error:
+        raise NoCase(error.message) from None
+    return differences(body, answer, today)
+
+
 def _whole(client: bytes, store: ResponseStore) -> JsonValue:
     """The client's request with the conversation that it goes on from."""
     request = parse_request(client)
@@ -64,4 +89,5 @@ def _whole(client: bytes, store: ResponseStore) -> JsonValue:
     if request.previous_response_id is None:
         return document
     items = expand(request, client, store).stored({}).input
+    del document["previous_response_id"]
     return {**document, "input": [json.loads(item) for item in items]}

@@ -26,7 +26,7 @@ from qwen_mitm.exchange import Broken, Send
 from qwen_mitm.headers import ON_THE_WIRE_ALONE
 from qwen_mitm.inspection.case import NoCase
 from qwen_mitm.inspection.dashboard import MARKS, line_of, line_so_far, mark_of
-from qwen_mitm.inspection.exporting import export
+from qwen_mitm.inspection.exporting import export, retranslate
 from qwen_mitm.inspection.pages import Turn as Page
 from qwen_mitm.inspection.prices import PriceTable, read_prices
 from qwen_mitm.inspection.record import (
@@ -249,14 +249,28 @@ class Inspector:
         self, flow: Flow, folder: str, store: ResponseStore, seal: Seal, *, blank: bool
     ) -> None:
         """Raises CommandError."""
-        page = self.page(flow) if isinstance(flow, http.HTTPFlow) else None
-        if page is None or flow.id in self._live or not isinstance(flow, http.HTTPFlow):
-            raise CommandError("This is no turn that is over.")
-        body = flow.request.raw_content or b""
+        turn, page = self._ended(flow)
+        body = turn.request.raw_content or b""
         try:
             export(page, body, Path(folder), store=store, seal=seal, blank=blank)
         except NoCase as error:
             raise CommandError(str(error)) from None
+
+    def retranslate(self, flow: Flow, store: ResponseStore, seal: Seal) -> list[str]:
+        """Raises CommandError."""
+        turn, page = self._ended(flow)
+        body, answer = ((m and m.raw_content) or b"" for m in (turn.request, turn.response))
+        try:
+            return retranslate(page, body, answer, store=store, seal=seal)
+        except NoCase as error:
+            raise CommandError(str(error)) from None
+
+    def _ended(self, flow: Flow) -> tuple[http.HTTPFlow, Page]:
+        if isinstance(flow, http.HTTPFlow) and flow.id not in self._live:
+            page = self.page(flow)
+            if page is not None:
+                return flow, page
+        raise CommandError("This is no turn that is over.")
 
     def _is_watched(self) -> bool:
         return ctx.master.addons.get("view") is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -107,6 +107,9 @@ class Record(Part):
     edited: bool = False
     """A person changed the request before it was sent."""
     refusal: Refusal | None = None
+    reasoning: Literal["summary", "content"] = "content"
+    seals: bool = False
+    compacts: bool = False
 
     @property
     def account(self) -> str:
@@ -193,6 +196,9 @@ def record_of(turn: Turn, failure: str | None = None) -> Record:
         times=_times(turn),
         upstream_cut=turn.upstream.cut,
         edited=turn.is_edited,
+        reasoning=rendition.context.reasoning,
+        seals=rendition.context.seal is not None,
+        compacts=rendition.translation.compacts,
     )
 
 

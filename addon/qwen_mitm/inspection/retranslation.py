@@ -10,6 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from qwen_mitm.inspection.answer import events
 from qwen_mitm.providers import PROFILES, WEB_CHAT, Dialect
@@ -23,6 +26,19 @@ from qwen_mitm.wire.responses import parse_request
 
 _SEALED = "sealed:"
 _FIRST_SECOND = 1_760_000_000
+
+
+class Setting(BaseModel):
+    """What the translation depends on besides the request and the upstream."""
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: str = "generic"
+    form: str = "/chat/completions"
+    """The path of the endpoint that the request went to."""
+    reasoning: Literal["summary", "content"] = "content"
+    seals: bool = False
+    compacts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +59,9 @@ def unseal(token: str) -> str | None:
     return token.removeprefix(_SEALED) if token.startswith(_SEALED) else None
 
 
-def retranslated(request: bytes, upstream: bytes, provider: str, form: str) -> Retranslation:
-    """``form`` is the path of the endpoint that the request went to.
-
-    Raises:
-        BridgeError: the request is refused.
-    """
-    rendition = _rendition(request, provider, form)
+def retranslated(request: bytes, upstream: bytes, setting: Setting) -> Retranslation:
+    """Raises BridgeError when the request is refused."""
+    rendition = _rendition(request, setting)
     document = parse_request(request)
     body: JsonObject = json.loads(rendition.body(stream=document.stream is True))
     stream = _answer(rendition, upstream)
@@ -66,11 +78,12 @@ def _answer(rendition: Rendition, upstream: bytes) -> bytes:
     return maker.start() + answering.accepted() + answering.end()
 
 
-def _rendition(request: bytes, provider: str, form: str) -> Rendition:
+def _rendition(request: bytes, setting: Setting) -> Rendition:
+    provider = setting.provider
     profile = WEB_CHAT if provider == WEB_CHAT.name else PROFILES[provider]
     document = parse_request(request)
     dialect = Dialect(profile)
-    if form == "/responses":
+    if setting.form == "/responses":
         dialect = profile.dialect("responses", document.model or "")
     translation = translate(
         document,
@@ -78,18 +91,18 @@ def _rendition(request: bytes, provider: str, form: str) -> Rendition:
         wire=dialect.wire,
         unseal=unseal,
         unseal_summary=unseal,
+        compact=setting.compacts,
     )
-    keeps_thoughts = "reasoning.encrypted_content" in (document.include or ())
     noise = document.stream_options and document.stream_options.include_obfuscation
     ticks = itertools.count(_FIRST_SECOND)
     context = AnswerContext(
         echo=translation.echo,
         tools=translation.tools,
-        reasoning="content" if translation.echo.reasoning["summary"] is None else "summary",
+        reasoning=setting.reasoning,
         new_id=_counted(),
         clock=lambda: float(next(ticks)),
         estimated_input_tokens=translation.estimated_input_tokens,
-        seal=seal if keeps_thoughts else None,
+        seal=seal if setting.seals else None,
         seal_summary=seal if translation.compacts else None,
         noise="x".__mul__ if noise else None,
     )
