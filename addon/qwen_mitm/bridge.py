@@ -344,7 +344,8 @@ class QwenBridge:
         return status_answer(flow.request.method, path, not self._is_guest(flow), status)
 
     def _present(self) -> Present:
-        streams = sum(exchange.streams for exchange in self._exchanges.values())
+        running = (exchange.inner for exchange in self._exchanges.values())
+        streams = sum(isinstance(inner, Turn) and inner.streams for inner in running)
         currency = self._inspector.prices.currency
         return hosting.present(self.settings, self._ledger, self._skew, streams, currency)
 
