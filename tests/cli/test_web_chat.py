@@ -182,3 +182,11 @@ def test_the_plugin_leaves_the_account_in_the_file(terminal: Terminal) -> None:
     assert entry["refreshToken"].startswith("qwen-mitm-api-key-")
     assert entry["kind"] == "web_chat"
     assert terminal.account("web-chat").refresh_token is None
+
+
+def test_an_address_that_is_none_is_refused_before_anything_is_kept(terminal: Terminal) -> None:
+    words = (*LOGIN, "--base-url", "nowhere", "--force")
+    done = terminal.run(*words, text=f"{TOKEN}\n{COOKIES}\n")
+    assert done.exit_code == 1
+    assert "--base-url must be an http or https URL" in done.stderr
+    assert stored(terminal).get() is None

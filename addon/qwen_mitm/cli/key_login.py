@@ -100,7 +100,7 @@ def _vendors(
     names = recognise(key.get_secret_value())
     found = tuple(outside.vendors[name] for name in names)
     if asked.base_url is not None:
-        _check_address(asked.base_url)
+        check_address(asked.base_url)
         there = vendor_at(asked.base_url, outside.vendors)
         # A port tells what a server may be, and not whose it is.
         if found and (there is None or there.is_own):
@@ -145,7 +145,7 @@ def _check(key: SecretStr, vendor: Vendor, asked: KeyLogin) -> None:
         Complaint: it is one of another vendor, or the address is.
     """
     if asked.base_url is not None:
-        _check_address(asked.base_url)
+        check_address(asked.base_url)
     if asked.vendor is not None:
         _check_wire(asked.vendor, asked)
     if asked.force or vendor.is_own:
@@ -170,7 +170,7 @@ def _check_wire(vendor: Vendor, asked: KeyLogin) -> None:
         )
 
 
-def _check_address(base_url: str) -> None:
+def check_address(base_url: str) -> None:
     try:
         parts = urlsplit(base_url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -187,7 +187,7 @@ def _base_url(speech: Speech, vendor: Vendor, asked: KeyLogin) -> str | None:
         example = vendor.local_url or "https://llm.example.org/v1"
         raise Complaint(f"Say where it is: --base-url {example}")
     base_url: str = typer.prompt("Base URL", default=vendor.local_url or None, err=True)
-    _check_address(base_url)
+    check_address(base_url)
     return base_url
 
 

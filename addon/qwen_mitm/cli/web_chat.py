@@ -29,6 +29,7 @@ from qwen_mitm.web_chat.errors import (
 from qwen_mitm.wire.chat_request import ChatRequest, ChatText, UserMessage
 
 from .key_file import read_key_file
+from .key_login import check_address
 from .outside import Outside, is_loopback
 from .probe import Finding
 from .speech import Complaint, Speech
@@ -60,6 +61,8 @@ def log_in_to_web_chat(
         Complaint: they are none, or the site does not answer them.
     """
     store = outside.store()
+    if base_url is not None:
+        check_address(base_url)
     old = next((a for a in stored_accounts(store) if a.name == name), None)
     if old is not None and not old.is_web_chat:
         raise Complaint(f"The account {name!r} is no web chat. Give this one another --name.")
