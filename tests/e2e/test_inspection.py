@@ -231,7 +231,7 @@ def test_flows_of_a_file_are_shown_whole(
         desk.client.close()
 
 
-def test_a_turn_of_a_websocket_and_a_compaction_are_shown(desk: Desk) -> None:
+def test_a_compaction_is_shown(desk: Desk) -> None:
     items = [*BODY["input"], {"type": "compaction_trigger"}]
     final(desk.ask(input=items))
     page = desk.shown(0, "response")

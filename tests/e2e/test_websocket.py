@@ -19,6 +19,8 @@ from websockets import CloseCode
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from qwen_mitm.inspection.dashboard import FAILED
+from qwen_mitm.inspection.record import unpack
 from qwen_mitm.simulator import SimulatorProcess
 from tests.chat_checker import check_chat
 from tests.e2e.accounts import AccountsOfTest, accounts_of, chats, leaks, log_of, wait_until
@@ -359,6 +361,9 @@ def test_each_turn_is_a_flow_and_nothing_secret_is_in_any(
     assert turn.response
     assert text_of(response) in (turn.response.text or "").replace("\\n", "\n")
     assert re.match(r"qwen3-coder-plus · ~?\d+ in", turn.comment)
+    assert turn.metadata["qwen"]["status"] == "completed"
+    assert b"[DONE]" in unpack(turn.metadata["qwen_bodies"]["upstream"])
+    assert refused.marked == FAILED
     assert refused.response
     assert refused.response.status_code == 401
     written = flows.read_bytes().decode("latin-1") + har.read_text("utf-8") + log_of(proxy)
