@@ -43,7 +43,8 @@ class AudioPart(Wire):
     input_audio: AnyObject
 
 
-type ContentPart = Annotated[
+# Not a `type`: within one, pydantic 2.11.0 does not heed the discriminator.
+ContentPart = Annotated[
     TextPart | ImagePart | FilePart | AudioPart | RefusalPart, Field(discriminator="type")
 ]
 type Content = str | tuple[ContentPart, ...]
