@@ -58,5 +58,6 @@ class Web(Proxy):
             base_url=self.address,
             trust_env=False,
             headers={"authorization": f"Bearer {PASSWORD}", "x-xsrftoken": token},
-            cookies={"_mitmproxy_xsrf": token},
+            # mitmproxy 12.0 has the second name.
+            cookies={"_mitmproxy_xsrf": token, "_xsrf": token},
         )
