@@ -121,8 +121,10 @@ def merged(below: Mapping[str, JsonValue], above: Mapping[str, JsonValue]) -> Do
     result = dict(below)
     for key, value in above.items():
         mine = result.get(key)
-        both = isinstance(mine, dict) and isinstance(value, dict)
-        result[key] = merged(mine, value) if both else value  # type: ignore[arg-type]
+        if isinstance(mine, dict) and isinstance(value, dict):
+            result[key] = merged(mine, value)
+        else:
+            result[key] = value
     return result
 
 
